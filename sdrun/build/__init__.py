@@ -1,0 +1,1 @@
+"""Engine source, base images, BuildKit, and reading back what was built."""

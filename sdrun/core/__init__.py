@@ -1,0 +1,1 @@
+"""Pure values and rules: compute capabilities, archs, drivers, host facts, indexes, resolving. No I/O."""

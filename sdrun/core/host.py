@@ -1,0 +1,150 @@
+"""Host facts, schema `sdrun.host/v1`: what was found out about one machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sdrun.core.capability import ComputeCapability
+from sdrun.core.decode import Fields, Malformed, check
+from sdrun.core.version import CudaVersion, DriverVersion
+
+SCHEMA = "sdrun.host/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class MigSlice:
+    """One MIG instance of a GPU; `memory_mib` is its own, its capability is its parent's."""
+
+    uuid: str
+    profile: str
+    memory_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One physical GPU. `index` is NVML's (PCI bus order)."""
+
+    index: int
+    uuid: str
+    name: str
+    compute_capability: ComputeCapability
+    memory_mib: int
+    mig: tuple[MigSlice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeFacts:
+    """The container runtime as it describes itself. `cdi_devices`: fully qualified names it can hand over
+    (`nvidia.com/gpu=GPU-...`); `nvidia_runtime`: NVIDIA's runtime or hook is registered, so that `--gpus` works."""
+
+    name: str
+    version: str
+    cdi_devices: tuple[str, ...] = ()
+    nvidia_runtime: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """Everything `resolve` may know about a machine. `platform`: `linux/amd64`; `tegra`: an L4T release (`"36.4"`) or None;
+    `probe`: which probe answered (`nvml`, `libcuda`, `nvidia-smi`, `sysfs`, `none`)."""
+
+    platform: str
+    driver_version: DriverVersion | None = None
+    cuda_driver: CudaVersion | None = None
+    gpus: tuple[Gpu, ...] = ()
+    wsl: bool = False
+    tegra: str | None = None
+    runtime: RuntimeFacts | None = None
+    probe: str = "none"
+    notes: tuple[str, ...] = field(default=(), compare=False)  # what the probes noticed; said to people, not decided on
+
+
+def from_json(document: object) -> HostFacts:
+    """HostFacts from a parsed JSON document; raises Malformed naming the key."""
+    top = Fields(document)
+    if (schema := top.get("schema", str)) != SCHEMA:
+        raise Malformed("schema", f"must be {SCHEMA!r}, not {schema[:40]!r}")
+    gpus = tuple(_gpu(Fields(value, path)) for path, value in top.items("gpus"))
+    for name in ("index", "uuid"):
+        seen = [getattr(gpu, name) for gpu in gpus]
+        if len(set(seen)) != len(seen):
+            raise Malformed("gpus", f"two GPUs have the same {name}")
+    return HostFacts(
+        platform=top.get("platform", str),
+        driver_version=top.find_parsed("driver_version", DriverVersion.parse),
+        cuda_driver=top.find_parsed("cuda_driver", CudaVersion.parse),
+        gpus=gpus,
+        wsl=top.find("wsl", bool) or False,
+        tegra=top.find("tegra", str),
+        runtime=_runtime(top),
+        probe=top.find("probe", str) or "none",
+        notes=tuple(check(value, str, path) for path, value in top.items("notes", optional=True)),
+    )
+
+
+def _gpu(row: Fields) -> Gpu:
+    return Gpu(
+        index=_natural(row, "index"),
+        uuid=row.get("uuid", str),
+        name=row.get("name", str),
+        compute_capability=row.parse("compute_capability", ComputeCapability.parse),
+        memory_mib=_natural(row, "memory_mib"),
+        mig=tuple(
+            MigSlice(item.get("uuid", str), item.get("profile", str), _natural(item, "memory_mib"))
+            for item in (Fields(value, path) for path, value in row.items("mig", optional=True))
+        ),
+    )
+
+
+def _natural(row: Fields, name: str) -> int:
+    value = row.get(name, int)
+    if value < 0:
+        raise Malformed(row.key(name), f"must not be negative, is {value}")
+    return value
+
+
+def _runtime(top: Fields) -> RuntimeFacts | None:
+    document = top.find("runtime", dict)
+    if document is None:
+        return None
+    row = Fields(document, "runtime")
+    return RuntimeFacts(
+        name=row.get("name", str),
+        version=row.find("version", str) or "",
+        cdi_devices=tuple(check(value, str, path) for path, value in row.items("cdi_devices", optional=True)),
+        nvidia_runtime=row.find("nvidia_runtime", bool) or False,
+    )
+
+
+def to_json(host: HostFacts) -> dict[str, object]:
+    """The document that `from_json` reads back to an equal value."""
+    document: dict[str, object] = {
+        "schema": SCHEMA,
+        "platform": host.platform,
+        "driver_version": str(host.driver_version) if host.driver_version else None,
+        "cuda_driver": str(host.cuda_driver) if host.cuda_driver else None,
+        "gpus": [
+            {
+                "index": gpu.index,
+                "uuid": gpu.uuid,
+                "name": gpu.name,
+                "compute_capability": str(gpu.compute_capability),
+                "memory_mib": gpu.memory_mib,
+                "mig": [{"uuid": s.uuid, "profile": s.profile, "memory_mib": s.memory_mib} for s in gpu.mig],
+            }
+            for gpu in host.gpus
+        ],
+        "wsl": host.wsl,
+        "tegra": host.tegra,
+        "runtime": host.runtime
+        and {
+            "name": host.runtime.name,
+            "version": host.runtime.version,
+            "cdi_devices": list(host.runtime.cdi_devices),
+            "nvidia_runtime": host.runtime.nvidia_runtime,
+        },
+        "probe": host.probe,
+    }
+    if host.notes:
+        document["notes"] = list(host.notes)
+    return document

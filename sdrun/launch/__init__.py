@@ -1,0 +1,1 @@
+"""generate: progress, output, and the diagnosis of a failed run."""

@@ -1,0 +1,1 @@
+"""Models: what a name or a path means in files."""

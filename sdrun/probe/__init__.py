@@ -1,0 +1,1 @@
+"""Host facts: NVML, libcuda, nvidia-smi, sysfs; each a tiny reader beside a pure parser."""

@@ -1,0 +1,30 @@
+"""Where images/ and templates/ are: inside the installed package, or at the top of the checkout of an editable install.
+
+The packaged copy is tried first: an editable install has none, and a wheel has no checkout above it. (In an editable install
+hatchling's force-include lands in site-packages while the package itself is the checkout, so both places must be tried.)
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+@cache
+def _root(name: str) -> Path:
+    for candidate in (_PACKAGE / "_data" / name, _PACKAGE.parent / name):
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError(f"sdrun's own folder {name}/ is missing: reinstall sdrun")
+
+
+def images_dir() -> Path:
+    """The folder of catalogue files (images/)."""
+    return _root("images")
+
+
+def templates_dir() -> Path:
+    """The folder of templates (templates/)."""
+    return _root("templates")

@@ -1,0 +1,1 @@
+"""The container runtime behind one Protocol: Docker, Podman, a fake."""
