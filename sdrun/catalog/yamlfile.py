@@ -48,7 +48,7 @@ class YamlFile:
                     self.fault(path, "stands here a second time")
                 mapping[name] = value
             return mapping
-        return self._constructor.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+        return self._constructor.construct_object(node, deep=True)
 
     def line(self, key: str) -> int:
         """The line of `key`, or of its nearest parent that the file has."""
