@@ -1,0 +1,17 @@
+"""The verbs and what `sdrun --help` says of each. A verb's module is imported only when that verb runs: building every verb's
+options costs more than the empty program that start-up is measured against."""
+
+from __future__ import annotations
+
+PANELS = ("Run", "Look", "Build")
+
+# verb -> (help panel, one line). The module is sdrun.cli.<verb>; it offers `command`, a function typer can call.
+VERBS: dict[str, tuple[str, str]] = {
+    "generate": ("Run", "Draw a picture in a container and print its path."),
+    "resolve": ("Look", "Say which image this host runs, or what to change. Pure: same inputs, same answer."),
+    "detect": ("Look", "Print what was found out about this host's GPUs, driver and container runtime."),
+    "doctor": ("Look", "Check everything a run needs; each finding with its remedy."),
+    "targets": ("Build", "List what can be built."),
+    "render": ("Build", "Write the Dockerfiles of targets."),
+    "build": ("Build", "Build engine images and prove what they hold."),
+}
