@@ -1,0 +1,39 @@
+# `make quickstart`: from a bare machine to a picture. `make test`: the whole suite, with a real container runtime.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test lint unit integration bench clean runtime
+
+quickstart:
+	@tools/quickstart.sh
+
+# Everything: style, types, layers, unit and property tests, and the integration tests against the real runtime and image.
+test: $(VENV)/.dev runtime lint
+	$(BIN)/sdrun build cpu
+	$(BIN)/pytest -n 2 -m "not gpu" --cov=sdrun.core --cov-branch --cov-report=term-missing:skip-covered
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+unit: $(VENV)/.dev
+	$(BIN)/pytest -q tests/unit tests/property tests/golden
+
+integration: $(VENV)/.dev runtime
+	$(BIN)/pytest -q -m integration
+
+runtime:
+	@tools/container-runtime.sh
+
+bench: $(VENV)/.dev runtime
+	for script in bench/*.py; do $(BIN)/python $$script; done
+
+$(VENV)/.dev: pyproject.toml tools/environment.sh
+	@tools/environment.sh $(VENV) dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage out
