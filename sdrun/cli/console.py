@@ -5,17 +5,29 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdrun.errors import SdrunError
+
+if TYPE_CHECKING:
+    from sdrun.catalog.config import Settings
 
 
 @dataclass(slots=True)
 class Console:
-    """The two streams and how much to say on them. One per process; verbs get it as `typer.Context.obj`."""
+    """The two streams, how much to say on them, and the settings. One per process; verbs get it as `typer.Context.obj`."""
 
     quiet: bool = False
     verbose: bool = False
     as_json: bool = False
+    config: Path | None = None
+
+    def settings(self) -> Settings:
+        """The settings in force, read when a verb first needs them (sdrun.catalog.config)."""
+        from sdrun.catalog.config import load_settings
+
+        return load_settings(self.config)
 
     def result(self, text: str) -> None:
         """A result a script may read: one line (or table) on stdout."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -69,6 +70,7 @@ def _program() -> typer.Typer:
     @app.callback()
     def program(
         ctx: typer.Context,
+        config: Annotated[Path | None, typer.Option("--config", help="Settings file, over the user's and the site's.")] = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result and errors.")] = False,
         verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show commands before they run.")] = False,
         version: Annotated[
@@ -76,7 +78,7 @@ def _program() -> typer.Typer:
         ] = False,
     ) -> None:
         """The right stable-diffusion.cpp image for every NVIDIA GPU: built, proven, chosen and run."""
-        ctx.obj = Console(quiet=quiet, verbose=verbose)
+        ctx.obj = Console(quiet=quiet, verbose=verbose, config=config)
 
     return app
 

@@ -1,0 +1,66 @@
+"""Settings: precedence, and every fault of a file at once."""
+
+from pathlib import Path
+
+import pytest
+
+from sdrun.catalog import config
+from sdrun.errors import BadConfiguration
+
+
+@pytest.fixture
+def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.setattr(config, "SITE_FILE", tmp_path / "site.yaml")
+    return {"XDG_CONFIG_HOME": str(tmp_path / "xdg"), "HOME": str(tmp_path)}
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_nothing_said_is_nothing_set(environ: dict[str, str]) -> None:
+    assert config.load_settings(None, environ) == config.Settings()
+
+
+def test_variable_over_explicit_over_user_over_site(environ: dict[str, str], tmp_path: Path) -> None:
+    write(config.SITE_FILE, 'index: "site.json"\nregistry: "site/sdrun"\nruntime: docker\n')
+    write(config.user_file(environ), 'index: "user.json"\nregistry: "user/sdrun"\n')
+    explicit = write(tmp_path / "mine.yaml", 'index: "mine.json"\n')
+    settings = config.load_settings(explicit, environ | {"SDRUN_RUNTIME": "podman"})
+    assert settings == config.Settings(index="mine.json", registry="user/sdrun", runtime="podman")
+
+
+def test_an_empty_variable_says_nothing(environ: dict[str, str]) -> None:
+    assert config.load_settings(None, environ | {"SDRUN_INDEX": ""}).index is None
+
+
+def test_all_faults_of_a_file_with_their_lines(environ: dict[str, str], tmp_path: Path) -> None:
+    path = write(tmp_path / "bad.yaml", "index: 12.10\nregistri: x\nruntime: docker\nruntime: podman\n")
+    with pytest.raises(BadConfiguration) as caught:
+        config.load_settings(path, environ)
+    assert caught.value.id == "bad-config"
+    assert caught.value.exit_code == 8
+    lines = caught.value.message.splitlines()
+    assert [line.removeprefix(f"{path}:").split(":")[0] for line in lines] == ["1", "2", "4"]
+    assert "registri" in lines[1]
+    assert "second time" in lines[2]
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "just words\n"])
+def test_a_file_that_is_no_mapping(environ: dict[str, str], tmp_path: Path, text: str) -> None:
+    with pytest.raises(BadConfiguration, match="must be a mapping"):
+        config.load_settings(write(tmp_path / "bad.yaml", text), environ)
+
+
+def test_unreadable_and_unparsable_files(environ: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(BadConfiguration, match="cannot be read"):
+        config.load_settings(tmp_path / "absent.yaml", environ)
+    with pytest.raises(BadConfiguration, match="is not YAML"):
+        config.load_settings(write(tmp_path / "bad.yaml", "a: [1\n"), environ)
+
+
+def test_unknown_runtime(environ: dict[str, str]) -> None:
+    with pytest.raises(BadConfiguration, match="docker"):
+        config.load_settings(None, environ | {"SDRUN_RUNTIME": "lxc"})
