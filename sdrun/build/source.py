@@ -1,0 +1,195 @@
+"""The engine's sources: fetched once into the user's cache, checked against their pin, packed into one tar file.
+
+Everything a build sees comes out of that tar, so its sha256 names the sources whatever kind they are of. A tar appears in the
+cache whole or not at all, and never when the check failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdrun.build.gitsource import check_out
+from sdrun.build.pack import pack
+from sdrun.core.engine import Engine, GitSource, PathSource, PypiSource
+from sdrun.errors import BadConfiguration, NotEnoughMemory, UsageProblem, VerificationFailed
+
+Say = Callable[[str], None]
+FETCH_SECONDS = 1800  # no download of this size takes longer on a line worth using
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedSource:
+    """The packed sources: `tar` in the cache, `digest` its sha256, `fetched` whether this call had to fetch them."""
+
+    tar: Path
+    digest: str
+    fetched: bool
+
+
+def cache_root() -> Path:
+    """The user's cache folder for sdrun, `SDRUN_CACHE_DIR` if that is set."""
+    override = os.environ.get("SDRUN_CACHE_DIR")
+    if override:
+        return Path(override).expanduser().absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("sdrun")
+
+
+def fetch(engine: Engine, cache: Path, say: Say) -> FetchedSource:
+    """The engine's packed sources. Raises VerificationFailed (`hash-mismatch`, `download-failed`), UsageProblem for a local
+    folder that holds no engine, NotEnoughMemory (`disk-full`)."""
+    from filelock import FileLock
+
+    source = engine.source
+    key = engine.name if isinstance(source, PathSource) else f"{engine.name}-{_pin(source)[:16]}"
+    folder = cache / "sources" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"), _disk_errors(folder):
+        known = None if isinstance(source, PathSource) else _recorded(folder)
+        if known is not None:
+            return known
+        with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-") as name:
+            work = Path(name)
+            if isinstance(source, PypiSource):
+                say(f"fetching {source}")
+                tree = _unpack(_download(source, work), source, work)
+            elif isinstance(source, GitSource):
+                say(f"fetching {source}")
+                tree = check_out(source, work / "tree") / source.subdir
+            else:
+                tree = Path(source.path).expanduser()
+            return _keep(_checked_tree(tree, engine), folder, work)
+
+
+def _pin(source: PypiSource | GitSource) -> str:
+    """Names what the source pins: another subdir or another submodule is another source."""
+    return hashlib.sha256(repr(source).encode()).hexdigest()
+
+
+def _recorded(folder: Path) -> FetchedSource | None:
+    """What an earlier call left. The size is checked and the digest trusted: hashing 170 MB again at every build costs 0.4 s."""
+    try:
+        record = json.loads((folder / "source.json").read_text(encoding="utf-8"))
+        tar = folder / "engine.tar"
+        if tar.stat().st_size == record["size"]:
+            return FetchedSource(tar, str(record["sha256"]), fetched=False)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return None
+
+
+def _keep(tree: Path, folder: Path, work: Path) -> FetchedSource:
+    packed = work / "engine.tar"
+    digest = pack(tree, packed)
+    size = packed.stat().st_size
+    (folder / "source.json").unlink(missing_ok=True)
+    packed.replace(folder / "engine.tar")
+    record = work / "source.json"
+    record.write_text(json.dumps({"sha256": digest, "size": size}), encoding="utf-8")
+    record.replace(folder / "source.json")
+    return FetchedSource(folder / "engine.tar", digest, fetched=True)
+
+
+def _checked_tree(tree: Path, engine: Engine) -> Path:
+    if (tree / "CMakeLists.txt").is_file():
+        return tree
+    message = f"{tree} holds no engine: there is no CMakeLists.txt in it"
+    if isinstance(engine.source, PathSource):
+        raise UsageProblem(message, "Name the folder of stable-diffusion.cpp itself.", id="bad-engine-source")
+    raise BadConfiguration(message, f"Correct source.subdir of {engine.name} in engines.yaml.")
+
+
+def _download(source: PypiSource, work: Path) -> Path:
+    """The source distribution, fetched by pip, which refuses a wrong hash before it looks into the archive."""
+    requirements = work / "requirements.txt"
+    requirements.write_text(f"{source.name}=={source.version} --hash=sha256:{source.sha256}\n", encoding="utf-8")
+    argv = [*_pip(), "download", "-q", "--no-deps", "--no-binary", source.name]
+    argv += ["-r", str(requirements), "--require-hashes", "-d", str(work / "download")]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise _download_failed(source, f"no end after {FETCH_SECONDS} seconds") from None
+    if done.returncode != 0:
+        if "DO NOT MATCH THE HASHES" in done.stderr:
+            raise _hash_mismatch(source, done.stderr)
+        raise _download_failed(source, done.stderr)
+    (archive,) = (work / "download").iterdir()
+    with archive.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != source.sha256:
+            raise _hash_mismatch(source, "")
+    return archive
+
+
+def _pip() -> list[str]:
+    """This environment's pip, else the one on PATH: environments made by uv have none of their own."""
+    from importlib.util import find_spec
+
+    if find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    program = shutil.which("pip3") or shutil.which("pip")
+    if program is None:
+        raise VerificationFailed(
+            "the engine's source cannot be fetched: there is no pip", "Install pip, then run again.", id="download-failed"
+        )
+    return [program]
+
+
+def _unpack(archive: Path, source: PypiSource, work: Path) -> Path:
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(work / "unpacked", filter="data")
+    except tarfile.TarError as fault:
+        raise VerificationFailed(f"{source} is not a readable archive: {fault}", "Run again.", id="download-failed") from None
+    (top,) = (work / "unpacked").iterdir()
+    return top / source.subdir
+
+
+def _hash_mismatch(source: PypiSource, detail: str) -> VerificationFailed:
+    return VerificationFailed(
+        f"{source} is not the file that engines.yaml pins (sha256 {source.sha256[:12]}...); nothing was kept",
+        "Do not build from it. If upstream replaced the file on purpose, read the change and pin the new hash.",
+        id="hash-mismatch",
+        detail=_tail(detail),
+    )
+
+
+def _download_failed(source: PypiSource, detail: str) -> VerificationFailed:
+    return VerificationFailed(
+        f"{source} could not be fetched",
+        "Check the network and pip's settings (index, proxy, certificates), then run again.",
+        id="download-failed",
+        detail=_tail(detail),
+    )
+
+
+def _tail(text: str) -> str | None:
+    return "\n".join(text.strip().splitlines()[-12:]) or None
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    import errno
+
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = shutil.disk_usage(folder).free // 2**20
+        raise NotEnoughMemory(
+            f"no space left for the engine's sources in {folder} ({free} MiB free)",
+            "Free about 600 MiB there, or set SDRUN_CACHE_DIR to a folder on another disk.",
+            id="disk-full",
+        ) from None

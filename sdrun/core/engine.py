@@ -1,0 +1,68 @@
+"""An engine: stable-diffusion.cpp at one pinned source, with what has to be known to build and to call it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PypiSource:
+    """A source distribution on the Python package index. `subdir` is the engine's folder below the archive's own top folder."""
+
+    name: str
+    version: str
+    sha256: str
+    subdir: str = "."
+
+    def __str__(self) -> str:
+        return f"pypi:{self.name}=={self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class GitSource:
+    """A git repository at one commit. `submodules` are the ones to fetch, path -> commit; others stay empty folders."""
+
+    url: str
+    commit: str
+    submodules: Mapping[str, str]
+    subdir: str = "."
+
+    def __str__(self) -> str:
+        return f"git:{self.url}@{self.commit[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class PathSource:
+    """A local folder, taken as it is and named by a hash over its content. For developing an engine, not for publishing."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"path:{self.path}"
+
+
+Source = PypiSource | GitSource | PathSource
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One engine row. `revision` is upstream's commit (empty for a local folder); `epoch` its date in seconds since 1970, which
+    becomes SOURCE_DATE_EPOCH; `binaries` role -> file name (roles `cli`, `server`); `licence_files` lie in the source and go
+    into the image; `cmake` holds for every target, `cpu_levels[level]` for targets of that level; `samplers` and `schedulers`
+    are the names the engine accepts."""
+
+    name: str
+    title: str
+    licence: str
+    url: str
+    version: str
+    revision: str
+    epoch: int
+    source: Source
+    binaries: Mapping[str, str]
+    licence_files: tuple[str, ...]
+    cmake: Mapping[str, str]
+    cpu_levels: Mapping[str, Mapping[str, str]]
+    samplers: tuple[str, ...]
+    schedulers: tuple[str, ...]

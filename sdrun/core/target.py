@@ -1,0 +1,120 @@
+"""What can be built: engine x toolkit x archs x platform, under a short id that people and tags use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from sdrun.core.capability import Arch
+from sdrun.core.index import Compression
+from sdrun.core.version import CudaVersion, DriverVersion
+
+_ID = re.compile(r"cu([0-9]{2})([0-9]{1,2})-(?:sm([0-9]{2,3}[af]?)|multi)")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+MAX_ALTERNATIVES = 1000  # a selector is typed by hand; nested braces multiply, and nobody means more than this
+
+
+@dataclass(frozen=True, slots=True)
+class TargetId:
+    """`cpu`, `cu124-sm89` (one arch) or `cu124-multi` (several). `toolkit` is None for `cpu` alone; `arch` None for `multi`.
+
+    A toolkit's major has had two digits since 10.0, which is what makes `cu1210` readable as 12.10.
+    """
+
+    toolkit: CudaVersion | None = None
+    arch: Arch | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> TargetId:
+        """The value whose `str` is `text`; raises ValueError for anything else."""
+        if text == "cpu":
+            return cls()
+        match = _ID.fullmatch(text)
+        if match is None or match[2] != str(int(match[2])):
+            raise ValueError(f'must be a target id such as "cpu", "cu124-sm89" or "cu124-multi", not {text[:40]!r}')
+        return cls(CudaVersion(int(match[1]), int(match[2])), Arch.parse(match[3]) if match[3] else None)
+
+    def __str__(self) -> str:
+        if self.toolkit is None:
+            return "cpu"
+        return f"{self.toolkit.short}-{f'sm{self.arch}' if self.arch else 'multi'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a build starts from and takes its C and C++ libraries from. `image` is pulled where a registry can be reached, else
+    `suite` is bootstrapped; `packages` build the engine; `licence` (SPDX) is that of the libraries copied out of it."""
+
+    name: str
+    suite: str
+    image: str
+    packages: tuple[str, ...]
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One row of what gets built. `sass` and `ptx` are what the finished binary must hold, sorted; `toolkit`, `toolchains`,
+    `fatbin_compression` and `min_driver` are empty for `cpu`; `cpu_level` is a psABI level such as `x86-64-v3`."""
+
+    id: TargetId
+    engine: str
+    platform: str
+    base: str
+    cpu_level: str
+    sass: tuple[Arch, ...] = ()
+    ptx: tuple[Arch, ...] = ()
+    toolchains: tuple[str, ...] = ()
+    fatbin_compression: Compression | None = None
+    min_driver: DriverVersion | None = None
+
+    @property
+    def toolkit(self) -> CudaVersion | None:
+        """The CUDA release it is built with."""
+        return self.id.toolkit
+
+    @property
+    def tag(self) -> str:
+        """`<engine>-<target>`: the tag of its image in every repository."""
+        return f"{self.engine}-{self.id}"
+
+
+def to_json(target: Target) -> dict[str, object]:
+    """One row of schema sdrun.targets/v1."""
+    return {
+        "target": str(target.id),
+        "toolkit": str(target.toolkit) if target.toolkit else None,
+        "sass": [str(arch) for arch in target.sass],
+        "ptx": [str(arch) for arch in target.ptx],
+        "platform": target.platform,
+        "min_driver": str(target.min_driver) if target.min_driver else None,
+        "toolchains": list(target.toolchains),
+        "tag": target.tag,
+    }
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """`cu124-sm{86,89}` -> both; nested braces multiply. Raises ValueError for a brace without its partner or for more than
+    `MAX_ALTERNATIVES` results."""
+    done: list[str] = []
+    waiting = [pattern]
+    while waiting:
+        text = waiting.pop(0)
+        match = _BRACES.search(text)
+        if match is None:
+            if "{" in text or "}" in text:
+                raise ValueError(f"{pattern[:40]!r} has a brace without its partner")
+            done.append(text)
+        else:
+            waiting += [text[: match.start()] + part + text[match.end() :] for part in match[1].split(",")]
+        if len(done) + len(waiting) > MAX_ALTERNATIVES:
+            raise ValueError(f"{pattern[:40]!r} stands for more than {MAX_ALTERNATIVES} names")
+    return done
+
+
+def select(selector: str, targets: Sequence[Target]) -> list[Target]:
+    """The targets whose id matches the glob `selector`, in the order given. Raises ValueError for a malformed selector."""
+    patterns = expand_braces(selector)
+    return [target for target in targets if any(fnmatchcase(str(target.id), pattern) for pattern in patterns)]
