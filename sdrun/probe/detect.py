@@ -1,0 +1,97 @@
+"""Host facts from the machine itself: NVML, libcuda, nvidia-smi, then /proc and /sys, until one answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from sdrun.core.host import Gpu, HostFacts, RuntimeFacts
+from sdrun.core.version import DriverVersion
+from sdrun.probe.answer import Answer
+from sdrun.probe.cdi import stale_notes
+from sdrun.probe.driver import ask_driver
+from sdrun.probe.libraries import Libraries, find_libraries, has_signs, probe_environment
+from sdrun.probe.machine import Machine, read_machine
+from sdrun.probe.smi import ask_smi, find_smi
+from sdrun.probe.sysfs import ask_sysfs, read_driver_version
+from sdrun.probe.visible import order_note
+
+LIMIT_S = 10.0  # a cold start of eight GPUs without nvidia-persistenced takes several seconds
+HUNG_LIMIT_S = 2.0
+
+
+def detect(
+    root: Path = Path("/"),
+    environ: Mapping[str, str] = os.environ,
+    runtime: RuntimeFacts | None = None,
+    *,
+    limit_s: float = LIMIT_S,
+) -> HostFacts:
+    """Looks at the machine under `root`. CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER do not act here: all GPUs are reported, in
+    the order of the PCI bus, and what those variables ask for is for the resolver (sdrun.probe.visible). Never raises for what
+    a driver does: a library that fails, crashes or takes longer than `limit_s` seconds is a note, and the next probe is asked;
+    after the first that hangs, each other gets at most two seconds."""
+    machine = read_machine(root)
+    libraries = find_libraries(root, environ)
+    answers = _ask(root, environ, libraries, limit_s)
+    main = max((answer for answer in answers if answer.answered), key=lambda answer: bool(answer.gpus), default=None)
+    kernel = read_driver_version(root)
+    if main is None or not main.gpus:
+        last = ask_sysfs(root)
+        answers.append(last)
+        main = main or (last if last.driver_version or last.notes else Answer("none", answered=False))
+    gpus = _with_shared_memory(main.gpus, machine)
+    version = main.driver_version or kernel
+    notes = [note for answer in answers for note in answer.notes]
+    notes += _mismatch(kernel, libraries.nvml_version, main)
+    notes += _wsl(machine, libraries)
+    notes += stale_notes(root, version)
+    host = HostFacts(
+        platform=machine.platform,
+        driver_version=version,
+        cuda_driver=main.cuda_driver,
+        gpus=gpus,
+        wsl=machine.wsl,
+        tegra=machine.tegra,
+        runtime=runtime,
+        probe=main.probe,
+    )
+    notes += order_note(environ, host)
+    return replace(host, notes=tuple(dict.fromkeys(notes)))
+
+
+def _ask(root: Path, environ: Mapping[str, str], libraries: Libraries, limit_s: float) -> list[Answer]:
+    """The driver's own probes, as far as there is anything to ask: on a machine without a driver none is started."""
+    answers: list[Answer] = []
+    inside = probe_environment(environ, libraries.folders)
+    # Under another root the loader would find the libraries of `/`, unless they lie where probe_environment points it to.
+    if libraries.found or (root == Path("/") and has_signs(root)):
+        answers += ask_driver(inside, limit_s, min(HUNG_LIMIT_S, limit_s))
+    if not any(answer.answered for answer in answers) and (program := find_smi(root, environ)):
+        hung = any(answer.hung for answer in answers)
+        answers.append(ask_smi(program, inside, min(HUNG_LIMIT_S, limit_s) if hung else limit_s))
+    return answers
+
+
+def _with_shared_memory(gpus: tuple[Gpu, ...], machine: Machine) -> tuple[Gpu, ...]:
+    # A Tegra's GPU has no memory of its own, and NVML answers "not supported" there.
+    if machine.tegra is None:
+        return gpus
+    return tuple(gpu if gpu.memory_mib else replace(gpu, memory_mib=machine.memory_mib) for gpu in gpus)
+
+
+def _mismatch(kernel: DriverVersion | None, library: DriverVersion | None, main: Answer) -> list[str]:
+    if kernel is None or library is None or kernel == library or main.gpus:
+        return []
+    return [
+        f"The kernel module of the NVIDIA driver is {kernel}, libnvidia-ml.so.1 is {library}: restart the machine, so that "
+        "the module of the installed driver is loaded."
+    ]
+
+
+def _wsl(machine: Machine, libraries: Libraries) -> list[str]:
+    if not machine.wsl or libraries.found:
+        return []
+    return ["This is WSL2, and /usr/lib/wsl/lib holds no CUDA driver: install NVIDIA's driver in Windows (not in Linux)."]
