@@ -17,7 +17,10 @@ from sdrun.resources import images_dir
 BUILT_IN = {"gpu": "this GPU", "sm_selector": "'*'", "exit_code": "unknown"}
 WHERE = ("engine", "runtime", "both")
 _GAP = re.compile(r"\{([a-z_]+)\}")
-_KEYS = frozenset("key id exit_code where texts exits out_of_memory explains_cpu_run message remedy defaults source".split())
+_KEYS = frozenset(
+    {"key", "id", "exit_code", "where", "texts", "exits", "out_of_memory", "explains_cpu_run"}
+    | {"message", "remedy", "defaults", "source"}
+)
 
 
 @dataclass(frozen=True, slots=True)
