@@ -6,6 +6,7 @@ hatchling's force-include lands in site-packages while the package itself is the
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -28,3 +29,12 @@ def images_dir() -> Path:
 def templates_dir() -> Path:
     """The folder of templates (templates/)."""
     return _root("templates")
+
+
+def cache_root() -> Path:
+    """The user's cache folder for sdrun: `SDRUN_CACHE_DIR` if that is set, else the XDG one. It may not exist yet."""
+    if override := os.environ.get("SDRUN_CACHE_DIR"):
+        return Path(override).expanduser().absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("sdrun")
