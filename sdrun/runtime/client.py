@@ -1,0 +1,190 @@
+"""The part that Docker and Podman share: one client over Docker's API (docker-py)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+from sdrun.core.host import RuntimeFacts
+from sdrun.core.labels import PLATFORM
+from sdrun.errors import VerificationFailed
+from sdrun.runtime import hardening, running
+from sdrun.runtime.endpoints import Endpoint, RuntimeName
+from sdrun.runtime.faults import translated
+from sdrun.runtime.protocol import ContainerSpec, Exit, LocalImage, OutputSink
+
+
+class ApiRuntime:
+    """A runtime that speaks Docker's API. Subclasses hold what differs: facts, creation, how a memory kill is learned of."""
+
+    runtime_name: ClassVar[RuntimeName]
+
+    def __init__(self, api: Any, endpoint: Endpoint, version: str) -> None:
+        self._api = api
+        self._endpoint = endpoint
+        self._version = version
+
+    @property
+    def name(self) -> RuntimeName:
+        """`docker` or `podman`."""
+        return self.runtime_name
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it was reached."""
+        return self._endpoint
+
+    def close(self) -> None:
+        """Gives back its connections; a process that ends need not."""
+        self._api.close()
+
+    @cached_property
+    def _info(self) -> dict[str, Any]:
+        with translated(self._endpoint):
+            answer: dict[str, Any] = self._api.info()
+            return answer
+
+    @cached_property
+    def _traits(self) -> hardening.DaemonTraits:
+        return hardening.traits_from_security_options(self._info.get("SecurityOptions"))
+
+    def facts(self) -> RuntimeFacts:
+        """See ContainerRuntime."""
+        raise NotImplementedError
+
+    def images(self, label: str | None = None) -> Sequence[LocalImage]:
+        """See ContainerRuntime."""
+        with translated(self._endpoint):
+            rows = self._api.images(filters={"label": [label]} if label else None)
+            return [self._image(row, row.get("Labels"), None) for row in rows]
+
+    def image(self, reference: str) -> LocalImage | None:
+        """See ContainerRuntime."""
+        import docker.errors
+
+        with translated(self._endpoint):
+            try:
+                row = self._api.inspect_image(reference)
+            except docker.errors.NotFound:
+                return None
+            return self._image(row, (row.get("Config") or {}).get("Labels"), f"{row['Os']}/{row['Architecture']}")
+
+    def _image(self, row: dict[str, Any], labels: dict[str, str] | None, platform: str | None) -> LocalImage:
+        known = platform or (labels or {}).get(PLATFORM)
+        if known is None:
+            details = self._api.inspect_image(row["Id"])
+            known = f"{details['Os']}/{details['Architecture']}"
+        image_id = str(row["Id"])
+        return LocalImage(
+            id=image_id if image_id.startswith("sha256:") else f"sha256:{image_id}",
+            tags=tuple(tag for tag in row.get("RepoTags") or () if tag != "<none>:<none>"),
+            digests=tuple(digest for digest in row.get("RepoDigests") or () if digest != "<none>@<none>"),
+            labels=dict(labels or {}),
+            size_bytes=int(row["Size"]),
+            platform=known,
+        )
+
+    def pull(self, reference: str, progress: Callable[[str, int, int], None] | None = None) -> LocalImage:
+        """See ContainerRuntime."""
+        import docker.errors
+
+        remedy = f"Check the name and the network, and log in if the registry asks for it: {self.name} login"
+        with translated(self._endpoint):
+            try:
+                for event in self._api.pull(*_split(reference), stream=True, decode=True):
+                    if "error" in event:
+                        raise VerificationFailed(
+                            f"{reference} cannot be pulled", remedy, id="download-failed", detail=str(event["error"])
+                        )
+                    detail = event.get("progressDetail") or {}
+                    if progress is not None and detail.get("total"):
+                        progress(str(event.get("id", "")), int(detail.get("current", 0)), int(detail["total"]))
+            except docker.errors.APIError as fault:
+                raise VerificationFailed(
+                    f"{reference} cannot be pulled", remedy, id="download-failed", detail=str(fault.explanation)
+                ) from None
+        image = self.image(reference)
+        if image is None:
+            raise VerificationFailed(f"{reference} was pulled and is not there", remedy, id="download-failed")
+        return image
+
+    def run(self, spec: ContainerSpec, on_output: OutputSink) -> Exit:
+        """See ContainerRuntime."""
+        return running.run(RunCalls(self, spec), on_output)
+
+    def command_line(self, spec: ContainerSpec) -> list[str]:
+        """See ContainerRuntime."""
+        return hardening.command_line(spec, self._traits, self.name)
+
+    def create(self, spec: ContainerSpec, name: str) -> str:
+        """Makes the container; its id."""
+        raise NotImplementedError
+
+    def was_out_of_memory(self, container: str) -> bool:
+        """True if the runtime says, outside its events, that the container was killed for memory."""
+        raise NotImplementedError
+
+
+class RunCalls:
+    """The calls of one run (see running.Calls)."""
+
+    def __init__(self, runtime: ApiRuntime, spec: ContainerSpec) -> None:
+        self._runtime = runtime
+        self._api = runtime._api
+        self._endpoint = runtime.endpoint
+        self._spec = spec
+        self._name = spec.name or f"sdrun-{secrets.token_hex(6)}"
+
+    def create(self) -> str:
+        with translated(self._endpoint):
+            return self._runtime.create(self._spec, self._name)
+
+    def attach(self, container: str) -> running.Socket:
+        with translated(self._endpoint):
+            stream = self._api.attach_socket(container, params={"stdout": 1, "stderr": 1, "stream": 1, "logs": 0})
+            connection: Any = getattr(stream, "_sock", stream)
+            connection.settimeout(None)
+            self._attached = stream  # the connection closes with it
+            socket: running.Socket = connection
+            return socket
+
+    def events(self, container: str) -> Iterator[dict[str, Any]]:
+        """`since=1` replays what happened before the subscription was in place; the id is new, so it is this run only."""
+        with translated(self._endpoint):
+            stream = self._api.events(since=1, filters={"container": [container]}, decode=True)
+        return self._translated_events(stream)
+
+    def _translated_events(self, stream: Any) -> Iterator[dict[str, Any]]:
+        with translated(self._endpoint):
+            try:
+                yield from stream
+            finally:
+                stream.close()
+
+    def start(self, container: str) -> None:
+        with translated(self._endpoint):
+            self._api.start(container)
+
+    def remove(self, container: str) -> None:
+        import docker.errors
+
+        with translated(self._endpoint):
+            try:
+                self._api.remove_container(container, force=True, v=True)
+            except docker.errors.APIError as fault:
+                if fault.response is None or fault.response.status_code not in (404, 409):  # gone, or being removed
+                    raise
+
+    def was_out_of_memory(self, container: str) -> bool:
+        with translated(self._endpoint):
+            return self._runtime.was_out_of_memory(container)
+
+
+def _split(reference: str) -> tuple[str, str]:
+    """Name and tag-or-digest as docker-py wants them; `latest` where none is said, never every tag of a repository."""
+    from docker.utils import parse_repository_tag
+
+    repository, tag = parse_repository_tag(reference)
+    return repository, tag or "latest"

@@ -1,0 +1,50 @@
+"""Docker's own daemon."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sdrun.core.host import RuntimeFacts
+from sdrun.runtime import hardening
+from sdrun.runtime.client import ApiRuntime
+from sdrun.runtime.endpoints import RuntimeName
+from sdrun.runtime.protocol import ContainerSpec
+
+
+class DockerRuntime(ApiRuntime):
+    """Docker Engine 20.10 and later."""
+
+    runtime_name: ClassVar[RuntimeName] = "docker"
+
+    def facts(self) -> RuntimeFacts:
+        """Engine 28.2 (API 1.50) and later list the CDI devices they found. 25 to 28.1 only name the folders they would read,
+        so those are read here; before 25 there is no CDI."""
+        info = self._info
+        discovered = info.get("DiscoveredDevices")
+        if discovered is not None:
+            devices = tuple(str(row["ID"]) for row in discovered if row.get("Source") == "cdi")
+        else:
+            from sdrun.runtime.cdi import devices_in
+
+            devices = devices_in(info.get("CDISpecDirs") or ())
+        return RuntimeFacts("docker", self._version, devices, nvidia_runtime="nvidia" in (info.get("Runtimes") or {}))
+
+    def create(self, spec: ContainerSpec, name: str) -> str:
+        """See ApiRuntime."""
+        traits = self._traits
+        created = self._api.create_container(
+            spec.image,
+            list(spec.command),
+            name=name,
+            user=hardening.user(spec, traits, "docker"),
+            environment=dict(spec.environment),
+            labels={**spec.labels, hardening.RUN_LABEL: name},
+            entrypoint=None if spec.entrypoint is None else list(spec.entrypoint),
+            ports=[(inside, "tcp") for inside in spec.ports] or None,
+            host_config=self._api.create_host_config(**hardening.docker_host_config(spec, traits)),
+        )
+        return str(created["Id"])
+
+    def was_out_of_memory(self, container: str) -> bool:
+        """Docker says it by an `oom` event."""
+        return False

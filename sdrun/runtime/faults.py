@@ -1,0 +1,128 @@
+"""What the client library throws, told as errors of sdrun.errors. No error of docker-py, requests or urllib3 gets past here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sdrun.errors import RuntimeUnavailable, SdrunError, UsageProblem
+from sdrun.runtime.endpoints import Endpoint
+
+START = {
+    "docker": "Start it: systemctl start docker",
+    "podman": "Start it: systemctl --user start podman.socket",
+}
+
+
+@contextmanager
+def translated(endpoint: Endpoint) -> Iterator[None]:
+    """Runs client calls; whatever they raise leaves as an SdrunError."""
+    import docker.errors
+    import requests
+    import urllib3
+
+    try:
+        yield
+    except SdrunError:
+        raise
+    except docker.errors.APIError as fault:
+        raise _answered(fault, endpoint) from None
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, docker.errors.DockerException) as fault:
+        raise unreachable(fault, endpoint) from None
+    except (ValueError, KeyError, TypeError) as fault:  # JSON that is none, or an answer without its fields
+        raise nonsense(endpoint, fault) from None
+
+
+def _answered(fault: Exception, endpoint: Endpoint) -> SdrunError:
+    """The daemon answered with an error: known texts by the catalogue's table, others as they are."""
+    from sdrun.catalog.diagnoses import diagnose_runtime
+
+    text = str(getattr(fault, "explanation", None) or fault)
+    if "invalid reference format" in text:
+        return UsageProblem("that is not the name of an image", "Name it as NAME:TAG or NAME@sha256:DIGEST.", detail=text)
+    if "docker-init" in text and "not found" in text:
+        return RuntimeUnavailable(
+            f"{endpoint.runtime} lacks its init program docker-init",
+            "sudo apt-get install tini",
+            id="runtime-failed",
+            detail=text,
+        )
+    if (verdict := diagnose_runtime(text)) is not None:
+        error = verdict.to_error()
+        error.detail = text
+        return error
+    if getattr(fault, "response", None) is not None and not _is_json(fault):
+        return nonsense(endpoint, fault)
+    return RuntimeUnavailable(
+        f"{endpoint.runtime} refused: {_first_line(text)}", "Run: sdrun doctor", id="runtime-failed", detail=text
+    )
+
+
+def _is_json(fault: Exception) -> bool:
+    response = getattr(fault, "response", None)
+    return "json" in str(getattr(response, "headers", {}).get("Content-Type", ""))
+
+
+def unreachable(fault: BaseException, endpoint: Endpoint) -> RuntimeUnavailable:
+    """The verdict on a connection that failed: permission, nobody listening, no answer in time, gone half-way."""
+    where = str(endpoint.socket or endpoint.url)
+    cause = _os_error(fault)
+    name = endpoint.runtime
+    if isinstance(cause, PermissionError):
+        remedy = (
+            "sudo usermod -aG docker $USER, then log in again (or use rootless Podman)"
+            if name == "docker"
+            else "Use your own socket: systemctl --user start podman.socket"
+        )
+        return RuntimeUnavailable(f"no permission to use {where}", remedy, id="runtime-permission")
+    if isinstance(cause, FileNotFoundError | ConnectionRefusedError):
+        return RuntimeUnavailable(f"{name} is not running: nobody listens on {where}", START[name], id="runtime-down")
+    if "timed out" in str(fault).lower() or isinstance(cause, TimeoutError):
+        return RuntimeUnavailable(
+            f"{name} does not answer on {where}", f"Restart it: sudo systemctl restart {name}", id="runtime-down"
+        )
+    if isinstance(cause, ConnectionError) or "Connection aborted" in str(fault) or "ProtocolError" in type(fault).__name__:
+        return _gone(endpoint, fault)
+    return nonsense(endpoint, fault)
+
+
+def _gone(endpoint: Endpoint, fault: BaseException) -> RuntimeUnavailable:
+    if "BadStatusLine" in repr(fault):
+        return nonsense(endpoint, fault)
+    where = endpoint.socket or endpoint.url
+    return RuntimeUnavailable(
+        f"the connection to {endpoint.runtime} on {where} broke off",
+        f"{START[endpoint.runtime]}; its own log says why it stopped (journalctl -u {endpoint.runtime})",
+        id="runtime-down",
+        detail=str(fault),
+    )
+
+
+def nonsense(endpoint: Endpoint, fault: BaseException) -> RuntimeUnavailable:
+    """Something listens, but it does not speak Docker's API."""
+    return RuntimeUnavailable(
+        f"what listens on {endpoint.socket or endpoint.url} ({endpoint.named_by}) is no container runtime",
+        "Correct DOCKER_HOST or the docker context, or set SDRUN_RUNTIME=docker|podman.",
+        id="runtime-failed",
+        detail=_first_line(str(fault)),
+    )
+
+
+def _os_error(fault: BaseException) -> OSError | None:
+    """The operating system's error at the bottom of what the client raised (it nests them in `args` and causes)."""
+    seen: set[int] = set()
+    queue: list[object] = [fault]
+    while queue:
+        item = queue.pop(0)
+        if id(item) in seen or not isinstance(item, BaseException):
+            continue
+        seen.add(id(item))
+        if isinstance(item, OSError) and item.errno is not None:
+            return item
+        queue += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
+    return None
+
+
+def _first_line(text: str) -> str:
+    line = text.strip().split("\n", 1)[0]
+    return line if len(line) <= 200 else line[:197] + "..."

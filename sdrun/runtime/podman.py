@@ -1,0 +1,44 @@
+"""Podman through the Docker-compatible API of its socket; creation goes through Podman's own API (see podman_spec)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from sdrun.core.host import RuntimeFacts
+from sdrun.runtime import hardening
+from sdrun.runtime.cdi import DEFAULT_FOLDERS, devices_in
+from sdrun.runtime.client import ApiRuntime
+from sdrun.runtime.endpoints import RuntimeName
+from sdrun.runtime.protocol import ContainerSpec
+
+_LIBPOD = "/v4.0.0/libpod"  # the oldest version of Podman's own API that Podman 4 and later answer to
+
+
+class PodmanRuntime(ApiRuntime):
+    """Podman 4.1 (the first with CDI) and later, rootless or not."""
+
+    runtime_name: ClassVar[RuntimeName] = "podman"
+
+    def facts(self) -> RuntimeFacts:
+        """Podman reads CDI specifications itself at each start and lists none, so the folders are read here. It has no hook of
+        NVIDIA's: GPUs come by CDI."""
+        return RuntimeFacts("podman", self._version, devices_in(DEFAULT_FOLDERS), nvidia_runtime=False)
+
+    def create(self, spec: ContainerSpec, name: str) -> str:
+        """See ApiRuntime."""
+        api = self._api
+        answer = api._post_json(
+            f"{api.base_url}{_LIBPOD}/containers/create", data=hardening.podman_spec(spec, name, self._traits)
+        )
+        return str(api._result(answer, True)["Id"])
+
+    def was_out_of_memory(self, container: str) -> bool:
+        """Podman has no event for it. Between the end of a container and its removal lies its cleanup (0.1 s), in which it can
+        still be asked; if that was missed the answer is no."""
+        import docker.errors
+
+        try:
+            state: dict[str, Any] = self._api.inspect_container(container)["State"]
+        except docker.errors.NotFound:
+            return False
+        return bool(state.get("OOMKilled"))
