@@ -37,8 +37,8 @@ def server(path: Path, answer: bytes) -> Iterator[dict[str, str]]:
                 except OSError:
                     return
                 with connected:
-                    connected.recv(65536)
-                    connected.sendall(answer)
+                    if connected.recv(65536):  # else somebody only looked whether anybody is there
+                        connected.sendall(answer)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
