@@ -8,7 +8,6 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from sdrun.errors import BadConfiguration
 
@@ -18,8 +17,7 @@ _SKIPPED = frozenset({".git", ".hg", ".svn", "__pycache__"})  # a build must not
 def pack(folder: Path, destination: Path) -> str:
     """Writes `folder`'s content to the tar file `destination`; returns the sha256 of that file. Owners, times and the order the
     file system lists names in do not matter. Raises BadConfiguration for a device, socket or pipe inside."""
-    digest = hashlib.sha256()
-    with destination.open("wb") as file, tarfile.open(fileobj=_Tee(file, digest), mode="w|", format=tarfile.GNU_FORMAT) as tar:
+    with tarfile.open(destination, "w", format=tarfile.GNU_FORMAT) as tar:
         for path in _walk(folder):
             member = _member(folder, path)
             if member.isreg():
@@ -27,7 +25,8 @@ def pack(folder: Path, destination: Path) -> str:
                     tar.addfile(member, content)
             else:
                 tar.addfile(member)
-    return digest.hexdigest()
+    with destination.open("rb") as packed:
+        return hashlib.file_digest(packed, "sha256").hexdigest()
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -51,15 +50,3 @@ def _member(folder: Path, path: Path) -> tarfile.TarInfo:
     else:
         raise BadConfiguration(f"{path} is neither file, folder nor link", "Remove it from the engine's sources.")
     return member
-
-
-class _Tee:
-    """A file that also feeds a hash: the tar is read once, while it is written."""
-
-    def __init__(self, file: IO[bytes], digest: hashlib._Hash) -> None:
-        self._file = file
-        self._digest = digest
-
-    def write(self, data: bytes) -> int:
-        self._digest.update(data)
-        return self._file.write(data)

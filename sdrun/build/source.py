@@ -25,6 +25,7 @@ from sdrun.core.engine import Engine, GitSource, PathSource, PypiSource
 from sdrun.errors import BadConfiguration, NotEnoughMemory, UsageProblem, VerificationFailed
 
 Say = Callable[[str], None]
+LOCAL_KEPT = 4
 FETCH_SECONDS = 1800  # no download of this size takes longer on a line worth using
 
 
@@ -53,24 +54,34 @@ def fetch(engine: Engine, cache: Path, say: Say) -> FetchedSource:
     from filelock import FileLock
 
     source = engine.source
-    key = engine.name if isinstance(source, PathSource) else f"{engine.name}-{_pin(source)[:16]}"
-    folder = cache / "sources" / key
+    folder = cache / "sources" / (engine.name if isinstance(source, PathSource) else f"{engine.name}-{_pin(source)[:16]}")
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"), _disk_errors(folder):
-        known = None if isinstance(source, PathSource) else _recorded(folder)
+        if isinstance(source, PathSource):
+            return _keep_local(_checked_tree(Path(source.path).expanduser(), engine), folder)
+        known = _recorded(folder)
         if known is not None:
             return known
+        say(f"fetching {source}")
         with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-") as name:
             work = Path(name)
             if isinstance(source, PypiSource):
-                say(f"fetching {source}")
                 tree = _unpack(_download(source, work), source, work)
-            elif isinstance(source, GitSource):
-                say(f"fetching {source}")
-                tree = check_out(source, work / "tree") / source.subdir
             else:
-                tree = Path(source.path).expanduser()
+                tree = check_out(source, work / "tree") / source.subdir
             return _keep(_checked_tree(tree, engine), folder, work)
+
+
+def _keep_local(tree: Path, folder: Path) -> FetchedSource:
+    """A local folder may change at any moment, so each content has a file of its own; the last few stay."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix="packing-") as work:
+        packed = Path(work) / "engine.tar"
+        digest = pack(tree, packed)
+        kept = folder / f"{digest}.tar"
+        packed.replace(kept)
+    for old in sorted(folder.glob("*.tar"), key=lambda path: path.stat().st_mtime)[:-LOCAL_KEPT]:
+        old.unlink(missing_ok=True)
+    return FetchedSource(kept, digest, fetched=True)
 
 
 def _pin(source: PypiSource | GitSource) -> str:
@@ -79,7 +90,7 @@ def _pin(source: PypiSource | GitSource) -> str:
 
 
 def _recorded(folder: Path) -> FetchedSource | None:
-    """What an earlier call left. The size is checked and the digest trusted: hashing 170 MB again at every build costs 0.4 s."""
+    """What an earlier call left. The size is checked, the digest trusted: hashing 170 MB at every build would cost 0.4 s."""
     try:
         record = json.loads((folder / "source.json").read_text(encoding="utf-8"))
         tar = folder / "engine.tar"

@@ -1,0 +1,201 @@
+"""`build`: a target becomes an image in the local container runtime, proven before it gets its tag."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sdrun.build.base import ensure_base
+from sdrun.build.building import BuildRequest, OnStep, run_build
+from sdrun.build.client import BuildClient, find_client
+from sdrun.build.proof import Proof, prove
+from sdrun.build.source import FetchedSource, cache_root, fetch
+from sdrun.core.engine import Engine
+from sdrun.core.index import IndexImage
+from sdrun.core.labels import BASE_DIGEST, RECIPE, image_labels, index_image_from_labels
+from sdrun.core.target import Base, Target
+from sdrun.errors import NotEnoughMemory, RuntimeUnavailable
+from sdrun.render.dockerfile import CONTEXT_SOURCE, render
+from sdrun.runtime.protocol import ContainerRuntime, LocalImage
+
+Say = Callable[[str], None]
+REPOSITORY = "sdrun"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides an image's content: `files` of the build context, `source` of the engine; `digest` names both."""
+
+    target: Target
+    engine: Engine
+    base: Base
+    files: Mapping[str, str]
+    source: FetchedSource
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the rendered files and the packed sources. The base's content is left out: a base that was pulled again
+        would otherwise rebuild everything; `--force` does that."""
+        text = json.dumps({"files": dict(self.files), "source": self.source.digest}, sort_keys=True)
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+    @property
+    def reference(self) -> str:
+        """The local name of its image: `sdrun:<engine>-<target>`."""
+        return f"{REPOSITORY}:{self.target.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """A proven image. `reference` is its tag, `row` what an index says of it (naming it by content id, sized as a pull),
+    `cached` whether it was there already, `seconds` how long this call took, `log` the build's log (None where cached)."""
+
+    reference: str
+    row: IndexImage
+    proof: Proof
+    recipe: str
+    cached: bool
+    seconds: float
+    log: Path | None
+
+
+def build(
+    target: Target,
+    engine: Engine,
+    base: Base,
+    runtime: ContainerRuntime,
+    *,
+    say: Say,
+    on_step: OnStep,
+    force: bool = False,
+    jobs: int | None = None,
+    cache: Path | None = None,
+) -> BuiltImage:
+    """The image of `target`, built unless the same recipe was built before; proven either way. Two builds of one target wait
+    for each other. Raises the errors of `fetch`, `find_client`, `ensure_base`, `run_build` and `prove`."""
+    from filelock import FileLock
+
+    started = time.monotonic()
+    root = cache or cache_root()
+    recipe = Recipe(target, engine, base, render(target, engine, base), fetch(engine, root, say))
+    (root / "locks").mkdir(parents=True, exist_ok=True)
+    with FileLock(root / "locks" / f"{target.tag}.lock"):
+        found = None if force else runtime.image(recipe.reference)
+        log = None
+        if found is None or found.labels.get(RECIPE) != recipe.digest:
+            found, log = _build(recipe, runtime, root, say, on_step, force, jobs)
+            cached = False
+        else:
+            cached = True
+        proof = _recorded_proof(root, found) or _prove(found, recipe, runtime, root)
+    row = index_image_from_labels(found.labels, found.id, found.platform, proof.transfer_bytes)
+    return BuiltImage(recipe.reference, row, proof, recipe.digest, cached, time.monotonic() - started, log)
+
+
+def _build(
+    recipe: Recipe, runtime: ContainerRuntime, root: Path, say: Say, on_step: OnStep, force: bool, jobs: int | None
+) -> tuple[LocalImage, Path]:
+    """Builds under a name nobody uses, proves, and only then gives the image its tag."""
+    client = find_client(runtime.name)
+    start = ensure_base(recipe.base, runtime, client, say)
+    log = root / "logs" / f"{recipe.target.tag}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
+    trial = f"{REPOSITORY}-trial:{recipe.target.tag}"
+    arguments = {"BASE": start.reference, **({"JOBS": str(jobs)} if jobs else {})}
+    say(f"building {recipe.reference} with {client.program} ({client.kind})")
+    with tempfile.TemporaryDirectory(dir=_folder(root / "contexts"), prefix=f"{recipe.target.tag}-") as folder:
+        context = Path(folder)
+        _stage(recipe, context)
+        labels = {RECIPE: recipe.digest, BASE_DIGEST: start.id}
+        run_build(client, BuildRequest(context, trial, labels, arguments, no_cache=force), log, on_step)
+    image = runtime.image(trial)
+    if image is None:
+        raise RuntimeUnavailable(
+            f"{client.program} ended well but {runtime.name} has no image {trial}",
+            "Make the command line and the socket speak to the same daemon (DOCKER_HOST, docker context).",
+            id="image-missing",
+        )
+    old = runtime.image(recipe.reference)
+    try:
+        _prove(image, recipe, runtime, root)
+        _client_run(client, "tag", trial, recipe.reference)
+    finally:
+        _client_run(client, "rmi", trial)
+    if old is not None and old.id != image.id:
+        _client_run(client, "rmi", old.id)  # refused while a container uses it: then it stays, without a name
+    return image, log
+
+
+def _stage(recipe: Recipe, context: Path) -> None:
+    for name, text in recipe.files.items():
+        (context / name).write_text(text, encoding="utf-8")
+    (context / CONTEXT_SOURCE).hardlink_to(recipe.source.tar)
+
+
+def _prove(image: LocalImage, recipe: Recipe, runtime: ContainerRuntime, root: Path) -> Proof:
+    labels = {**image_labels(recipe.target, recipe.engine, recipe.base), RECIPE: recipe.digest}
+    client = find_client(runtime.name)
+    with tempfile.TemporaryDirectory(dir=_folder(root / "contexts"), prefix="proof-") as folder:
+        archive = Path(folder) / "image.tar"
+        _save(client, image, archive)
+        proof = prove(image, archive, recipe.target, recipe.engine, labels, runtime)
+    _save_proof(root, image, proof)
+    return proof
+
+
+def _save(client: BuildClient, image: LocalImage, archive: Path) -> None:
+    """The image as a tar file, written by this process: some packagings of docker may not write where they are told to."""
+    with archive.open("wb") as file:
+        argv = client.argv("save", image.id)
+        done = subprocess.run(argv, stdout=file, stderr=subprocess.PIPE, timeout=600, check=False, env=client.environment())
+    if done.returncode == 0:
+        return
+    why = done.stderr.decode("utf-8", "replace").strip()[:300]
+    if "no space left" in why.lower():
+        need = image.size_bytes // 2**20 + 1
+        raise NotEnoughMemory(
+            f"no space left to read the image back: {why}",
+            f"Free {need} MiB where {archive.parent.parent} lies, or set SDRUN_CACHE_DIR to a folder on another disk.",
+            id="disk-full",
+        )
+    raise RuntimeUnavailable(
+        f"{client.program} could not save the image for reading back: {why}",
+        "Look into the container runtime's log (journalctl -u docker).",
+        id="runtime-failed",
+    )
+
+
+def _recorded_proof(root: Path, image: LocalImage) -> Proof | None:
+    """What an earlier reading of exactly this image found: a content id names its content."""
+    try:
+        record = json.loads(_proof_file(root, image).read_text(encoding="utf-8"))
+        return Proof(tuple(record.pop("libraries")), **record)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _save_proof(root: Path, image: LocalImage, proof: Proof) -> None:
+    file = _proof_file(root, image)
+    partial = file.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(asdict(proof)), encoding="utf-8")
+    partial.replace(file)
+
+
+def _proof_file(root: Path, image: LocalImage) -> Path:
+    return _folder(root / "proofs") / f"{image.id.replace(':', '-')}.json"
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _client_run(client: BuildClient, *arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = client.argv(*arguments)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False, env=client.environment())

@@ -1,0 +1,29 @@
+"""An engine from a folder on this machine: the row of images/engines.yaml with its source exchanged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from sdrun.core.engine import Engine, PathSource
+from sdrun.core.target import Target
+from sdrun.errors import UsageProblem
+
+LOCAL = "local"
+
+
+def with_local_source(target: Target, engine: Engine, folder: Path) -> tuple[Target, Engine]:
+    """The target built from `folder`. Its engine is named `local`, so that its image never takes the tag of a pinned one."""
+    if not folder.is_dir():
+        raise UsageProblem(f"{folder} is not a folder", "Name the folder of stable-diffusion.cpp.", id="bad-engine-source")
+    pinned = (engine.version, engine.revision[:7])
+    local = replace(
+        engine,
+        name=LOCAL,
+        version=LOCAL,
+        revision="",
+        source=PathSource(str(folder.resolve())),
+        licence_files=tuple(name for name in engine.licence_files if (folder / name).is_file()),
+        cmake={name: LOCAL if value in pinned else value for name, value in engine.cmake.items()},
+    )
+    return replace(target, engine=LOCAL), local

@@ -1,0 +1,158 @@
+"""Reading back what was built: the image must hold what its target promises and nothing that could surprise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sdrun.build.elf import Dynamic, is_elf, read_dynamic
+from sdrun.build.rootfs import Rootfs, open_rootfs
+from sdrun.core.engine import Engine
+from sdrun.core.target import Target
+from sdrun.errors import VerificationFailed
+from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, LocalImage, Stream
+
+# Where the loader looks without a cache file: ld.so(8), and Debian's multiarch folders.
+_MULTIARCH = {"linux/amd64": "x86_64-linux-gnu", "linux/arm64": "aarch64-linux-gnu"}
+_FROM_THE_DRIVER = frozenset({"libcuda.so.1"})  # the host's driver brings it; in an image it would be the wrong one
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was read back. `libraries`: sonames in the image, loader included; `version`: what the engine says of itself (empty
+    where it could not be started); `transfer_bytes`: size of a pull; `unpacked_bytes`: of all files."""
+
+    libraries: tuple[str, ...]
+    version: str
+    transfer_bytes: int
+    unpacked_bytes: int
+
+
+@dataclass(slots=True)
+class _Linking:
+    """The closure of what programs need: paths of libraries found, and needs nothing in the image answers."""
+
+    found: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
+
+
+def prove(
+    image: LocalImage,
+    archive: Path,
+    target: Target,
+    engine: Engine,
+    labels: Mapping[str, str],
+    runtime: ContainerRuntime,
+) -> Proof:
+    """Reads `archive` (the saved image) and starts its programs with everything closed. Raises VerificationFailed
+    (`image-differs`) listing everything that is not as the target promises."""
+    with open_rootfs(archive) as rootfs:
+        linking, faults = check_rootfs(rootfs, target, engine)
+        faults += _check_config(image, rootfs.config, target, labels)
+        proof = Proof(tuple(sorted(map(_name, linking.found))), "", rootfs.transfer_bytes, rootfs.unpacked_bytes)
+    version = ""
+    if target.toolkit is None and not faults:  # CUDA programs need the driver's libcuda before they say anything
+        version, faults = _start_programs(image, engine, runtime)
+    if faults:
+        listing = "\n".join(f"  - {fault}" for fault in faults)
+        raise VerificationFailed(
+            f"the image built for {target.id} is not what the target promises; it was not tagged",
+            "This is a defect in the templates or the engine row. The build's log is kept.",
+            id="image-differs",
+            detail=listing,
+        )
+    return Proof(proof.libraries, version, proof.transfer_bytes, proof.unpacked_bytes)
+
+
+def check_rootfs(rootfs: Rootfs, target: Target, engine: Engine) -> tuple[_Linking, list[str]]:
+    """Programs there, exactly the shared libraries they need, nothing else that could be executed, nothing set-user-id."""
+    programs = {f"usr/bin/{name}" for name in engine.binaries.values()}
+    files = dict(rootfs.files())
+    faults = [f"/{path} is missing" for path in sorted(programs - set(files))]
+    elf = {path for path in files if _is_elf(rootfs, path)}
+    faults += [f"/{path} is not an ELF program" for path in sorted(programs & set(files) - elf)]
+    linking = _Linking()
+    for program in sorted(programs & elf):
+        try:
+            _link(rootfs, program, target.platform, linking)
+        except ValueError as fault:
+            faults.append(f"/{program} or a library it needs cannot be read: {fault}")
+    faults += [f"{name} is needed and not in the image" for name in sorted(linking.missing - _FROM_THE_DRIVER)]
+    faults += [f"/{path} is in the image and nothing needs it" for path in sorted(elf - programs - linking.found)]
+    for path, member in files.items():
+        if member.mode & 0o6000:
+            faults.append(f"/{path} is set-user-id or set-group-id")
+        if member.mode & 0o111 and path not in elf:
+            faults.append(f"/{path} is executable and is not one of the engine's programs")
+    return linking, faults
+
+
+def _is_elf(rootfs: Rootfs, path: str) -> bool:
+    with rootfs.open(path) as file:
+        return is_elf(file)
+
+
+def _link(rootfs: Rootfs, path: str, platform: str, linking: _Linking) -> None:
+    with rootfs.open(path) as file:
+        dynamic = read_dynamic(file)
+    for name in (*dynamic.needed, *([dynamic.interpreter] if dynamic.interpreter else [])):
+        where = _search(rootfs, name, dynamic, path, platform)
+        if where is None:
+            if not any(_name(found) == name for found in linking.found):
+                linking.missing.add(name)
+        elif where not in linking.found:
+            linking.found.add(where)
+            linking.missing.discard(name)
+            _link(rootfs, where, platform, linking)
+
+
+def _search(rootfs: Rootfs, name: str, dynamic: Dynamic, path: str, platform: str) -> str | None:
+    if "/" in name:
+        return rootfs.resolve(name)
+    origin = "/" + path.rpartition("/")[0]
+    folders = [folder.replace("$ORIGIN", origin).replace("${ORIGIN}", origin) for folder in dynamic.runpath]
+    multiarch = _MULTIARCH.get(platform, "")
+    folders += [f"/lib/{multiarch}", f"/usr/lib/{multiarch}", "/lib64", "/usr/lib64", "/lib", "/usr/lib"]
+    return next((found for folder in folders if (found := rootfs.resolve(f"{folder}/{name}"))), None)
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _check_config(image: LocalImage, config: Mapping[str, object], target: Target, labels: Mapping[str, str]) -> list[str]:
+    faults = []
+    user = str(config.get("User") or "").partition(":")[0]
+    if user in ("", "0", "root"):
+        faults.append(f"its user is {user or 'unset, which is root'}")
+    if image.platform != target.platform:
+        faults.append(f"its platform is {image.platform}, not {target.platform}")
+    for name, value in labels.items():
+        if image.labels.get(name) != value:
+            faults.append(f"label {name} is {image.labels.get(name)!r}, not {value!r}")
+    return faults
+
+
+def _start_programs(image: LocalImage, engine: Engine, runtime: ContainerRuntime) -> tuple[str, list[str]]:
+    """What the engine answers to --version, with no network, a read-only root and no rights; and what went wrong."""
+    faults: list[str] = []
+    version = ""
+    for role, name in engine.binaries.items():
+        for option in ("--version", "--help") if role == "cli" else ("--help",):
+            code, text = _start(image, f"/usr/bin/{name}", option, runtime)
+            if code != 0:
+                faults.append(f"{name} {option} ends with exit code {code}: {text[-300:]}")
+            elif option == "--version":
+                version = (text.splitlines() or [""])[0]
+    return version, faults
+
+
+def _start(image: LocalImage, program: str, option: str, runtime: ContainerRuntime) -> tuple[int, str]:
+    output: list[bytes] = []
+
+    def keep(stream: Stream, data: bytes) -> None:
+        output.append(data)
+
+    ended = runtime.run(ContainerSpec(image.id, (option,), "65532:65532", entrypoint=(program,)), keep)
+    return ended.code, b"".join(output).decode("utf-8", "replace").strip()

@@ -1,0 +1,138 @@
+"""What an image holds, read from the tar file that `docker save` or `podman save` writes: its layers merged into one tree,
+with no container started and nothing unpacked to disk."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from sdrun.core.decode import Fields, check
+from sdrun.errors import VerificationFailed
+
+_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"  # OCI image specification, layer.md: how a layer removes what lies below it
+_BLOCK = 1 << 20
+_MAX_LINKS = 40  # as the kernel: a longer chain of links is a loop
+
+
+@dataclass(frozen=True, slots=True)
+class Rootfs:
+    """A merged tree. `members`: path without a leading slash -> entry and the layer it came from; `config`: the image's
+    configuration (`User`, `Entrypoint`, `Env`, `Labels`); `transfer_bytes`: what a pull moves, the sum of gzipped layers."""
+
+    members: Mapping[str, tuple[tarfile.TarInfo, tarfile.TarFile]]
+    config: Mapping[str, object]
+    transfer_bytes: int
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """Bytes of all regular files."""
+        return sum(member.size for member, _ in self.members.values() if member.isreg())
+
+    def files(self) -> Iterator[tuple[str, tarfile.TarInfo]]:
+        """Every regular file, by path."""
+        return ((path, member) for path, (member, _) in sorted(self.members.items()) if member.isreg() or member.islnk())
+
+    def resolve(self, path: str) -> str | None:
+        """The file `path` leads to after symbolic links anywhere in it, or None where it leads nowhere."""
+        wanted = path.strip("/")
+        for _ in range(_MAX_LINKS):
+            link = self._first_link(wanted)
+            if link is None:
+                return wanted if wanted in self.members else None
+            link_target = self.members[link][0].linkname
+            joined = posixpath.join("/", posixpath.dirname(link), link_target) + wanted[len(link) :]
+            wanted = posixpath.normpath(joined).strip("/")
+        return None
+
+    def _first_link(self, path: str) -> str | None:
+        parts = path.split("/")
+        for i in range(1, len(parts) + 1):
+            prefix = "/".join(parts[:i])
+            if prefix in self.members and self.members[prefix][0].issym():
+                return prefix
+        return None
+
+    def open(self, path: str) -> IO[bytes]:
+        """The content of a regular file (or a hard link to one)."""
+        member, layer = self.members[path]
+        content = layer.extractfile(member)
+        if content is None:
+            raise VerificationFailed(f"{path} in the image is not a file", "Build it again with --force.", id="image-differs")
+        return content
+
+
+@contextmanager
+def open_rootfs(archive: Path) -> Iterator[Rootfs]:
+    """The first image of `archive`. Raises VerificationFailed (`image-differs`) when it is no image archive."""
+    with ExitStack() as opened:
+        try:
+            rootfs = _load(opened.enter_context(tarfile.open(archive)), opened)
+        except (tarfile.TarError, ValueError, IndexError, KeyError) as fault:
+            message = f"{archive.name} is not an image archive: {fault}"
+            raise VerificationFailed(message, "Build again.", id="image-differs") from None
+        yield rootfs
+
+
+def _load(outer: tarfile.TarFile, opened: ExitStack) -> Rootfs:
+    manifest = Fields(check(_json(outer, "manifest.json"), list, "manifest.json")[0], "manifest.json[0]")
+    document = Fields(_json(outer, manifest.get("Config", str)), "config")
+    layers, transfer = [], 0
+    for key, name in manifest.items("Layers"):
+        blob = _member(outer, check(name, str, key))
+        transfer += _gzipped_size(blob)
+        blob.seek(0)
+        layers.append(opened.enter_context(tarfile.open(fileobj=blob)))  # noqa: SIM115 (closed by `opened`)
+    return Rootfs(_merge(layers), document.find("config", dict) or {}, transfer)
+
+
+def _json(outer: tarfile.TarFile, name: str) -> object:
+    value: object = json.load(_member(outer, name))
+    return value
+
+
+def _member(outer: tarfile.TarFile, name: str) -> IO[bytes]:
+    content = outer.extractfile(name)
+    if content is None:
+        raise ValueError(f"{name} is not a file")
+    return content
+
+
+def _gzipped_size(blob: IO[bytes]) -> int:
+    """Size of a layer as registries hold it. A layer that the runtime stores compressed counts as it is."""
+    head = blob.read(2)
+    blob.seek(0)
+    packer = zlib.compressobj(wbits=31)
+    size = 0
+    while chunk := blob.read(_BLOCK):
+        size += len(chunk) if head == b"\x1f\x8b" else len(packer.compress(chunk))
+    return size if head == b"\x1f\x8b" else size + len(packer.flush())
+
+
+def _merge(layers: list[tarfile.TarFile]) -> dict[str, tuple[tarfile.TarInfo, tarfile.TarFile]]:
+    tree: dict[str, tuple[tarfile.TarInfo, tarfile.TarFile]] = {}
+    for layer in layers:
+        members = [(posixpath.normpath(member.name).lstrip("/"), member) for member in layer]
+        for path, _ in members:
+            folder, name = posixpath.split(path)
+            if name == _OPAQUE:
+                _remove_below(tree, folder)
+            elif name.startswith(_WHITEOUT):
+                gone = posixpath.join(folder, name.removeprefix(_WHITEOUT))
+                tree.pop(gone, None)
+                _remove_below(tree, gone)
+        for path, member in members:
+            if not posixpath.basename(path).startswith(_WHITEOUT) and path != ".":
+                tree[path] = (member, layer)
+    return tree
+
+
+def _remove_below(tree: dict[str, tuple[tarfile.TarInfo, tarfile.TarFile]], folder: str) -> None:
+    for path in [path for path in tree if path.startswith(f"{folder}/")]:
+        del tree[path]

@@ -1,0 +1,136 @@
+"""`sdrun build`: targets become proven images in the local container runtime."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sdrun.catalog.engines import engines
+from sdrun.cli.console import Console
+from sdrun.cli.selection import selected
+
+if TYPE_CHECKING:
+    from sdrun.build.buildlog import BuildStep
+    from sdrun.build.image import BuiltImage
+
+LINE_EVERY_PERCENT = 10
+REDRAW_SECONDS = 0.1
+WIDTH = 79
+
+
+def command(
+    ctx: typer.Context,
+    selector: Annotated[str, typer.Argument(help="A glob over target ids; see sdrun targets.")],
+    force: Annotated[bool, typer.Option("--force", help="Build even where the same recipe was built before.")] = False,
+    engine_source: Annotated[
+        Path | None,
+        typer.Option("--engine-source", help="Build this folder of stable-diffusion.cpp; its images are tagged local-*."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Files compiled at a time; default: all cores.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was built as JSON.")] = False,
+) -> None:
+    """Build engine images and prove what they hold; print their references."""
+    from sdrun.build.image import build
+    from sdrun.build.local import with_local_source
+    from sdrun.runtime import connect
+
+    console: Console = ctx.obj
+    catalogue, rows = selected(selector)
+    runtime = connect()
+    built = []
+    for row in rows:
+        target, engine = row, engines()[row.engine]
+        if engine_source is not None:
+            target, engine = with_local_source(row, engine, engine_source)
+        display = Display(console)
+        try:
+            image = build(
+                target,
+                engine,
+                catalogue.bases[row.base],
+                runtime,
+                say=console.note,
+                on_step=display.show,
+                force=force,
+                jobs=jobs,
+            )
+        finally:
+            display.end()
+        console.note(summary(image))
+        built.append(image)
+    if as_json:
+        console.document({"schema": "sdrun.build/v1", "images": [to_json(image) for image in built]})
+    else:
+        console.result("\n".join(image.reference for image in built))
+
+
+def summary(image: BuiltImage) -> str:
+    """One line about a finished image. Sizes in MB of 10^6 bytes, as docker shows them."""
+    how = "unchanged" if image.cached else "built and proven"
+    sizes = f"{image.proof.transfer_bytes / 1e6:.1f} MB to pull, {image.proof.unpacked_bytes / 1e6:.1f} MB unpacked"
+    return f"{image.reference}: {how} in {image.seconds:.1f} s; {sizes}"
+
+
+def to_json(image: BuiltImage) -> dict[str, object]:
+    """One element of schema sdrun.build/v1: the index row and what else was read back."""
+    from sdrun.core.index import image_to_json
+
+    return {
+        **image_to_json(image.row),
+        "reference": image.reference,
+        "recipe": image.recipe,
+        "cached": image.cached,
+        "seconds": round(image.seconds, 2),
+        "unpacked_bytes": image.proof.unpacked_bytes,
+        "libraries": list(image.proof.libraries),
+        "engine_version": image.proof.version,
+        "log": str(image.log) if image.log else None,
+    }
+
+
+@dataclass(slots=True)
+class Display:
+    """The build's progress on stderr: one live line on a terminal, else a line for each step and each tenth of the compile."""
+
+    console: Console
+    _last: tuple[str, int, int] = ("", 0, 0)
+    _drawn: float = 0.0
+    _open: bool = False
+    _live: bool = field(default_factory=lambda: sys.stderr.isatty())
+
+    def show(self, step: BuildStep) -> None:
+        """Takes the newest state."""
+        if self.console.quiet:
+            return
+        text = describe(step)
+        if self._live:
+            now = time.monotonic()
+            if now - self._drawn >= REDRAW_SECONDS:
+                print(f"\r\x1b[K{text[:WIDTH]}", end="", file=sys.stderr, flush=True)
+                self._drawn, self._open = now, True
+            return
+        mark = (step.stage, step.step, (step.percent or 0) // LINE_EVERY_PERCENT)
+        if mark != self._last:
+            self._last = mark
+            print(text[:WIDTH], file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Wipes the live line, so that what follows begins on a clean one."""
+        if self._open:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._open = False
+
+
+def describe(step: BuildStep) -> str:
+    """`engine 2/3  41%  Building CXX object ...` with the line's own first words."""
+    where = " ".join(part for part in (step.stage, f"{step.step}/{step.steps}" if step.steps else "") if part)
+    share = f"{step.percent:3d}%" if step.percent is not None else ""
+    line = " ".join("".join(c if c.isprintable() else " " for c in step.line).split())
+    return "  ".join(part for part in (where or "build", share, line) if part)
