@@ -49,7 +49,7 @@ Source = PypiSource | GitSource | PathSource
 class Engine:
     """One engine row. `revision` is upstream's commit (empty for a local folder); `epoch` its date in seconds since 1970, which
     becomes SOURCE_DATE_EPOCH; `binaries` role -> file name (roles `cli`, `server`); `licence_files` lie in the source and go
-    into the image; `cmake` holds for every target, `cpu_levels[level]` for targets of that level; `samplers` and `schedulers`
+    into the image, of `notice_files` the first lines do; `cmake` holds for every target, `cpu_levels[level]` for targets of that level; `samplers` and `schedulers`
     are the names the engine accepts."""
 
     name: str
@@ -62,6 +62,7 @@ class Engine:
     source: Source
     binaries: Mapping[str, str]
     licence_files: tuple[str, ...]
+    notice_files: tuple[str, ...]
     cmake: Mapping[str, str]
     cpu_levels: Mapping[str, Mapping[str, str]]
     samplers: tuple[str, ...]

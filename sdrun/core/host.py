@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from sdrun.core.capability import ComputeCapability
 from sdrun.core.decode import Fields, Malformed, check
-from sdrun.core.version import CudaVersion, DriverVersion
+from sdrun.core.platform import parse_platform
+from sdrun.core.version import CudaVersion, DriverVersion, L4tRelease
 
 SCHEMA = "sdrun.host/v1"
 
@@ -58,6 +59,11 @@ class HostFacts:
     probe: str = "none"
     notes: tuple[str, ...] = field(default=(), compare=False)  # what the probes noticed; said to people, not decided on
 
+    @property
+    def l4t(self) -> L4tRelease | None:
+        """`tegra` as a comparable release; raises ValueError where it is none (from_json lets none such in)."""
+        return None if self.tegra is None else L4tRelease.parse(self.tegra)
+
 
 def from_json(document: object) -> HostFacts:
     """HostFacts from a parsed JSON document; raises Malformed naming the key."""
@@ -69,13 +75,14 @@ def from_json(document: object) -> HostFacts:
         seen = [getattr(gpu, name) for gpu in gpus]
         if len(set(seen)) != len(seen):
             raise Malformed("gpus", f"two GPUs have the same {name}")
+    release = top.find_parsed("tegra", L4tRelease.parse)
     return HostFacts(
-        platform=top.get("platform", str),
+        platform=top.parse("platform", parse_platform),
         driver_version=top.find_parsed("driver_version", DriverVersion.parse),
         cuda_driver=top.find_parsed("cuda_driver", CudaVersion.parse),
         gpus=gpus,
         wsl=top.find("wsl", bool) or False,
-        tegra=top.find("tegra", str),
+        tegra=str(release) if release else None,
         runtime=_runtime(top),
         probe=top.find("probe", str) or "none",
         notes=tuple(check(value, str, path) for path, value in top.items("notes", optional=True)),

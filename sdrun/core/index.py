@@ -7,6 +7,7 @@ from typing import Literal, cast
 
 from sdrun.core.capability import Arch
 from sdrun.core.decode import Fields, Malformed, check, parse_at
+from sdrun.core.platform import parse_platform
 from sdrun.core.version import CudaVersion
 
 SCHEMA = "sdrun.index/v1"
@@ -42,6 +43,10 @@ class Index:
     engine: str
     images: tuple[IndexImage, ...]
 
+    def __hash__(self) -> int:
+        """Cheap, so that answers can be remembered by index; equal indexes have equal hashes."""
+        return hash((self.engine, len(self.images)))
+
 
 def from_json(document: object) -> Index:
     """Index from a parsed JSON document; raises Malformed naming the key."""
@@ -65,7 +70,7 @@ def _image(row: Fields) -> IndexImage:
     return IndexImage(
         target=row.get("target", str),
         image=row.get("image", str),
-        platform=row.get("platform", str),
+        platform=row.parse("platform", parse_platform),
         toolkit=toolkit,
         sass=sass,
         ptx=ptx,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import total_ordering
 
 _CUDA = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
+_L4T = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,3}))?(?:\.([0-9]{1,3}))?")
 _DRIVER = re.compile(r"([0-9]{1,5})\.([0-9]{1,5})(?:\.([0-9]{1,5}))?")
 
 
@@ -66,6 +67,35 @@ class DriverVersion:
     def branch(self) -> int:
         """The driver branch, `580`."""
         return self.numbers[0]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True, eq=False)
+class L4tRelease:
+    """A Jetson Linux release: `36.4`, `36.4.3`, `39`. `text` keeps the spelling and takes no part in comparing."""
+
+    numbers: tuple[int, int, int]
+    text: str
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, L4tRelease) and self.numbers == other.numbers
+
+    def __hash__(self) -> int:
+        return hash(self.numbers)
+
+    def __lt__(self, other: L4tRelease) -> bool:
+        return self.numbers < other.numbers
+
+    @classmethod
+    def parse(cls, text: str) -> L4tRelease:
+        """`"36.4"`; raises ValueError for anything else (`"R36"`, `"JetPack 6"`)."""
+        match = _L4T.fullmatch(text)
+        if match is None:
+            raise ValueError(f'must be an L4T release such as "36.4", not {text[:40]!r}')
+        return cls((int(match[1]), int(match[2] or 0), int(match[3] or 0)), text)
 
     def __str__(self) -> str:
         return self.text

@@ -1,0 +1,248 @@
+"""The choice itself: the best image for the devices that were asked for, or where it got stuck."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sdrun.core.access import Access, access_to
+from sdrun.core.capability import ComputeCapability
+from sdrun.core.code import Match, matches
+from sdrun.core.device import Device, all_devices, selected, visible_devices
+from sdrun.core.driver import Driver, driver_of
+from sdrun.core.facts import CudaFacts
+from sdrun.core.host import HostFacts
+from sdrun.core.index import Index
+from sdrun.core.plan import CodePath, Handover, Plan, Reason, Rejection
+from sdrun.core.policy import Policy
+
+Team = tuple[Device, ...]  # devices that one image must serve together
+
+# The nearer to running, the lower: which reason to tell where an image fails on several devices for different ones.
+_NEAREST_FIRST: tuple[Reason, ...] = (
+    "cpu-not-allowed",
+    "driver-too-old",
+    "ptx-newer-than-driver",
+    "fatbin-compression-newer-than-driver",
+    "jit-forbidden",
+    "arch-mismatch",
+    "no-code-for-capability",
+    "platform-mismatch",
+    "no-gpu",
+)
+CLOSENESS = {reason: place for place, reason in enumerate(_NEAREST_FIRST)}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The four arguments of `resolve`, together."""
+
+    host: HostFacts
+    index: Index
+    policy: Policy
+    facts: CudaFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """Nothing runs. `reason` None: the images are why; `teams` are the devices they were tried on."""
+
+    reason: Reason | None
+    teams: tuple[Team, ...]
+    rejected: tuple[Rejection, ...]
+
+
+@lru_cache(maxsize=512)
+def team_matches(
+    index: Index, platform: str, kinds: tuple[ComputeCapability, ...], mixes: bool, facts: CudaFacts
+) -> tuple[Match, ...]:
+    """What every image offers devices of all `kinds` at once, best first: its worst path, or why one kind gets nothing."""
+    if len(kinds) == 1:
+        return matches(index, platform, kinds[0], mixes, facts)
+    by_image: dict[int, list[Match]] = {}
+    for kind in kinds:
+        for row in matches(index, platform, kind, mixes, facts):
+            by_image.setdefault(row.position, []).append(row)
+    return tuple(sorted((_together(rows) for rows in by_image.values()), key=lambda row: row.order))
+
+
+def _together(rows: Sequence[Match]) -> Match:
+    missing = [row for row in rows if row.reason is not None]
+    if missing:
+        return max(missing, key=lambda row: CLOSENESS[row.reason] if row.reason else 0)
+    worst = max(rows, key=lambda row: row.rank)
+    floors = tuple(dict.fromkeys(floor for row in rows for floor in row.floors))
+    return Match(worst.image, worst.position, worst.path, worst.arch, worst.rank, None, "", floors)
+
+
+def offers(request: Request, team: Team) -> tuple[Match, ...]:
+    """What the candidates offer `team`, best first, driver and policy aside."""
+    host, facts, wanted = request.host, request.facts, request.policy.image
+    kinds = tuple(sorted({device.capability for device in team}))
+    rows = team_matches(request.index, host.platform, kinds, facts.mixes(host.l4t), facts)
+    if wanted is None:
+        return rows
+    return tuple(row for row in rows if wanted in (row.image.image, row.image.tag, row.image.target))
+
+
+def judge(row: Match, driver: Driver | None, policy: Policy) -> Rejection | None:
+    """Why the image of `row` cannot run under that driver and policy, or None. `driver` None: there is no GPU to use."""
+    if row.path is None:
+        return Rejection(row.image.target, row.reason or "no-code-for-capability", row.detail)
+    if row.path == "cpu":
+        return None if policy.allow_cpu else Rejection(row.image.target, "cpu-not-allowed", "runs on the CPU only")
+    if driver is None:
+        return Rejection(row.image.target, "no-gpu", "needs a GPU")
+    if row.path == "ptx-jit" and not policy.allow_jit:
+        return Rejection(row.image.target, "jit-forbidden", f"only PTX {row.arch} fits, and --no-jit forbids it")
+    for reason, floor in row.floors:
+        if not driver.meets(floor):
+            return Rejection(row.image.target, reason, _driver_detail(row, reason, driver))
+    return None
+
+
+def _driver_detail(row: Match, reason: Reason, driver: Driver) -> str:
+    floor = dict(row.floors)[reason]
+    if reason == "ptx-newer-than-driver":
+        return f"PTX of CUDA {floor.cuda} is newer than this driver's CUDA {driver.cuda}"
+    needed = f"CUDA {floor.cuda}" if driver.by_cuda or floor.driver is None else str(floor.driver)
+    what = "zstd-compressed code" if reason != "driver-too-old" else f"CUDA {row.image.toolkit} code"
+    has = f"CUDA {driver.cuda}" if floor.driver is None else driver
+    return f"{what} needs driver {needed}, this one is {has}"
+
+
+def attempt(request: Request) -> Plan | Stuck:
+    """A plan, or where the choice got stuck."""
+    host, policy = request.host, request.policy
+    if policy.gpu == "none":
+        rejected = _rejected(request, (), None)
+        return _on_cpu(request, (), rejected) or Stuck(None, (), rejected)
+    visible = visible_devices(host, policy)
+    driver = driver_of(host, request.facts)
+    teams = _teams(policy.gpu, visible)
+    if visible and not teams:
+        return Stuck("gpu-not-found", (), ())
+    if not visible or driver is None:
+        rejected = _rejected(request, (), None)
+        plan = _on_cpu(request, ("No usable NVIDIA GPU was found.",), rejected) if policy.gpu in ("auto", "all") else None
+        return plan or Stuck("no-gpu", teams, rejected)
+    served = _served(request, teams, driver)
+    for team, row in served:
+        access = access_to(team, all_devices(host), host)
+        if access is not None:
+            return _on_gpu(request, team, row, access, driver)
+    rejected = _rejected(request, teams, driver)
+    if not served:
+        return _on_cpu(request, ("No image runs on the GPU.",), rejected) or Stuck(None, teams, rejected)
+    team, row = served[0]
+    if host.runtime is not None:
+        detail = "would run, but the container runtime cannot reach the GPU"
+        barred = Rejection(row.image.target, "gpu-access-unavailable", detail)
+        if plan := _on_cpu(request, ("The container runtime cannot reach the GPU.",), (*rejected, barred)):
+            return plan
+    return Stuck("gpu-access-unavailable", (team,), rejected)
+
+
+def _teams(selector: str, visible: Sequence[Device]) -> tuple[Team, ...]:
+    if selector == "auto":
+        return tuple((device,) for device in visible)
+    if selector == "all":
+        return (tuple(visible),) if visible else ()
+    device = selected(selector, visible)
+    return () if device is None else ((device,),)
+
+
+def _served(request: Request, teams: Iterable[Team], driver: Driver) -> list[tuple[Team, Match]]:
+    """Teams with the best image of each, the best first: best code path, most memory, lowest index."""
+    best: dict[tuple[ComputeCapability, ...], Match | None] = {}
+    served = []
+    for team in teams:
+        kinds = tuple(sorted({device.capability for device in team}))
+        if kinds not in best:
+            running = (row for row in offers(request, team) if row.path != "cpu" and judge(row, driver, request.policy) is None)
+            best[kinds] = next(running, None)
+        row = best[kinds]
+        if row is not None:
+            served.append((team, row))
+    return sorted(
+        served,
+        key=lambda pair: (
+            pair[1].rank[0],
+            -pair[0][0].memory_mib,
+            pair[0][0].gpu_index,
+            pair[0][0].slice_index or 0,
+        ),
+    )
+
+
+def _rejected(request: Request, teams: Iterable[Team], driver: Driver | None) -> tuple[Rejection, ...]:
+    """Each candidate that runs on no team, once, with the reason nearest to running; by target id."""
+    nearest: dict[int, tuple[int, tuple[str, ...], Rejection] | None] = {}
+    seen: set[tuple[ComputeCapability, ...]] = set()
+    for team in tuple(teams) or ((),):
+        kinds = tuple(sorted({device.capability for device in team}))
+        if kinds in seen:
+            continue
+        seen.add(kinds)
+        for row in offers(request, team) if team else _without_gpu(request):
+            found, key = judge(row, driver, request.policy), row.position
+            if found is None:
+                nearest[key] = None
+                continue
+            place = CLOSENESS[found.reason]
+            known = nearest.get(key, (place + 1, (), found))
+            if known is not None and place < known[0]:
+                nearest[key] = (place, row.order[1:], found)
+    rows = sorted((entry for entry in nearest.values() if entry is not None), key=lambda entry: (entry[1], entry[0]))
+    return tuple(entry[2] for entry in rows)
+
+
+def _without_gpu(request: Request) -> tuple[Match, ...]:
+    """The candidates where no device is in play: their platform and whether they need a GPU at all is what counts."""
+    rows = offers(request, (Device("", "", ComputeCapability(0, 0), 0, 0, ""),))
+    no_gpu: Reason = "no-gpu"
+    return tuple(
+        Match(row.image, row.position, None, None, row.rank, no_gpu, "needs a GPU, and none is in use", ())
+        if row.path != "cpu" and row.reason != "platform-mismatch"
+        else row
+        for row in rows
+    )
+
+
+def _on_cpu(request: Request, notes: tuple[str, ...], rejected: tuple[Rejection, ...]) -> Plan | None:
+    """The cpu plan, if it is allowed and there is an image; never without its being said."""
+    if not request.policy.allow_cpu:
+        return None
+    for row in _without_gpu(request):
+        if row.path == "cpu":
+            said = (*notes, "The engine will run on the CPU, many times slower than on a GPU.")
+            return Plan(row.image.target, row.image.image, "cpu", (), "none", rejected, Handover(notes=said))
+    return None
+
+
+def _on_gpu(request: Request, team: Team, row: Match, access: Access, driver: Driver) -> Plan:
+    path: CodePath = row.path or "cpu"
+    notes = []
+    seconds = request.facts.jit_first_run_seconds if path == "ptx-jit" else None
+    if seconds is not None:
+        notes.append(
+            f"{row.image.target} holds no machine code for compute capability {team[0].capability}: the driver compiles its "
+            f"PTX {row.arch} on the first run, which takes about {seconds} s longer."
+        )
+    if access.narrow_to:
+        notes.append("The container runtime can only hand over all GPUs; CUDA_VISIBLE_DEVICES narrows them inside.")
+    for device in team:
+        known = request.facts.capabilities.get(device.capability)
+        last = known.last_driver_branch if known else None
+        if last is not None and driver.version is not None and driver.version.branch > last:
+            notes.append(f"Driver branch {last} is the last that NVIDIA names for {device.label}; {driver.version} is newer.")
+    return Plan(
+        target=row.image.target,
+        image=row.image.image,
+        code_path=path,
+        devices=tuple(device.uuid for device in team),
+        gpu_access=access.kind,
+        rejected=_rejected(request, (team,), driver),
+        handover=Handover(team, access.requests, access.narrow_to, seconds, tuple(notes)),
+    )
