@@ -2,7 +2,7 @@
 # Makes the root file system of the finished image: the engine's binaries, the shared libraries they need and no others, the
 # licences of all of it, and one user without rights.
 #
-#   collect-rootfs.sh BUILT SOURCE ROOTFS UID --binaries NAME... --licences FILE...
+#   collect-rootfs.sh BUILT SOURCE ROOTFS UID --binaries NAME... --licences FILE... --notices FILE...
 #
 # Libraries go to /usr/lib/<multiarch>, the dynamic loader to the path the binaries name. SOURCE_DATE_EPOCH dates every file.
 set -eu
@@ -16,7 +16,7 @@ mkdir -p "$rootfs/usr/bin" "$rootfs/etc" "$licences/engine"
 
 for word in "$@"; do
     case $mode:$word in
-        *:--binaries | *:--licences) mode=$word ;;
+        *:--binaries | *:--licences | *:--notices) mode=$word ;;
         --binaries:*)
             install -m 0755 -s "$built/$word" "$rootfs/usr/bin/$word"
             binaries="$binaries $rootfs/usr/bin/$word"
@@ -24,6 +24,10 @@ for word in "$@"; do
         --licences:*)
             mkdir -p "$licences/engine/$(dirname "$word")"
             install -m 0644 "$source/$word" "$licences/engine/$word"
+            ;;
+        --notices:*)
+            mkdir -p "$licences/engine/$(dirname "$word")"
+            head -n 40 "$source/$word" > "$licences/engine/$word.notice"
             ;;
         *)
             echo "collect-rootfs: error: unexpected argument $word" >&2

@@ -24,6 +24,7 @@ def with_local_source(target: Target, engine: Engine, folder: Path) -> tuple[Tar
         revision="",
         source=PathSource(str(folder.resolve())),
         licence_files=tuple(name for name in engine.licence_files if (folder / name).is_file()),
+        notice_files=tuple(name for name in engine.notice_files if (folder / name).is_file()),
         cmake={name: LOCAL if value in pinned else value for name, value in engine.cmake.items()},
     )
     return replace(target, engine=LOCAL), local

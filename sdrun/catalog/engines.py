@@ -20,7 +20,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _CMAKE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _KEYS = (
     *("name", "title", "licence", "url", "version", "revision", "date", "source", "binaries", "licence_files"),
-    *("cmake", "cpu_levels", "samplers", "schedulers"),
+    *("notice_files", "cmake", "cpu_levels", "samplers", "schedulers"),
 )
 _SOURCE_KEYS: Mapping[str, tuple[str, ...]] = {
     "pypi": ("kind", "name", "version", "sha256", "subdir"),
@@ -61,6 +61,7 @@ def _engine(file: YamlFile, row: Fields) -> Engine:
         source=_source(file, row),
         binaries=binaries,
         licence_files=texts(row, "licence_files"),
+        notice_files=texts(row, "notice_files", optional=True),
         cmake=_cmake(row, "cmake"),
         cpu_levels={str(level): _cmake(level_row, str(level)) for level in levels},
         samplers=texts(row, "samplers"),

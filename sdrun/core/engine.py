@@ -49,8 +49,8 @@ Source = PypiSource | GitSource | PathSource
 class Engine:
     """One engine row. `revision` is upstream's commit (empty for a local folder); `epoch` its date in seconds since 1970, which
     becomes SOURCE_DATE_EPOCH; `binaries` role -> file name (roles `cli`, `server`); `licence_files` lie in the source and go
-    into the image, of `notice_files` the first lines do; `cmake` holds for every target, `cpu_levels[level]` for targets of that level; `samplers` and `schedulers`
-    are the names the engine accepts."""
+    into the image, of `notice_files` the first lines do; `cmake` holds for every target, `cpu_levels[level]` for targets of
+    that level; `samplers` and `schedulers` are the names the engine accepts."""
 
     name: str
     title: str
