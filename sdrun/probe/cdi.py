@@ -20,7 +20,7 @@ FOLDERS = ("etc/cdi", "var/run/cdi")
 REMEDY = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 MAX_BYTES = 16 << 20
 _NVIDIA_KIND = re.compile(r"""["']?kind["']?\s*:\s*["']?(?:[a-z0-9-]+\.)*nvidia\.com/""")
-_LIBRARY = re.compile(r"/((?:libcuda|libnvidia-ml)\.so\.[0-9]{3,5}\.[0-9.]{1,11})(?![0-9A-Za-z_])")
+_LIBRARY = re.compile(r"/((?:libcuda|libnvidia-ml)\.so\.[0-9]{3,5}(?:\.[0-9]{1,5}){1,2})(?![0-9A-Za-z_.])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def _load(text: str, path: Path) -> object:
 def library_versions(text: str) -> set[DriverVersion]:
     """The driver versions in the paths of libcuda and libnvidia-ml in a spec's text, such as
     `/usr/lib/x86_64-linux-gnu/libcuda.so.580.159.04`."""
-    return {found for name in _LIBRARY.findall(text) if (found := version_of_file(name.rstrip("."))) is not None}
+    return {found for name in _LIBRARY.findall(text) if (found := version_of_file(name)) is not None}
 
 
 def device_names(specs: Iterable[CdiSpec]) -> tuple[str, ...]:

@@ -43,8 +43,8 @@ def detect(
         answers.append(last)
         main = main or (last if last.driver_version or last.notes else Answer("none", answered=False))
     gpus = _with_shared_memory(main.gpus, machine)
-    version = main.driver_version or kernel
-    notes = [note for answer in answers for note in answer.notes]
+    version = next((answer.driver_version for answer in (main, *answers) if answer.driver_version), kernel)
+    notes = _findings(answers, main)
     notes += _mismatch(kernel, libraries.nvml_version, main)
     notes += _wsl(machine, libraries)
     notes += stale_notes(root, version)
@@ -73,6 +73,16 @@ def _ask(root: Path, environ: Mapping[str, str], libraries: Libraries, limit_s: 
         hung = any(answer.hung for answer in answers)
         answers.append(ask_smi(program, inside, min(HUNG_LIMIT_S, limit_s) if hung else limit_s))
     return answers
+
+
+def _findings(answers: list[Answer], main: Answer) -> list[str]:
+    notes: list[str] = []
+    for answer in answers:
+        if answer.answered and main.gpus and answer is not main:  # its GPUs, left out there, are in use here
+            notes.append(f"{answer.probe} shows no GPU that can be used: the facts are those of {main.probe}.")
+        else:
+            notes += answer.notes
+    return notes
 
 
 def _with_shared_memory(gpus: tuple[Gpu, ...], machine: Machine) -> tuple[Gpu, ...]:
