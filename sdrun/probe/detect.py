@@ -18,7 +18,7 @@ from sdrun.probe.smi import ask_smi, find_smi
 from sdrun.probe.sysfs import ask_sysfs, read_driver_version
 from sdrun.probe.visible import order_note
 
-LIMIT_S = 10.0  # a cold start of eight GPUs without nvidia-persistenced takes several seconds
+LIMIT_S = 20.0  # without nvidia-persistenced every NVML start wakes each GPU, one or two seconds a piece
 HUNG_LIMIT_S = 2.0
 
 

@@ -26,7 +26,7 @@ from sdrun.probe.process import Finished, run_limited
 
 MIB = 1 << 20
 UNNAMED = "NVIDIA GPU"
-_READER = Path(__file__).with_name("driver_reader.py")
+READER = Path(__file__).with_name("driver_reader.py")
 
 
 def ask_driver(environ: Mapping[str, str], limit_s: float, hung_limit_s: float = 2.0) -> list[Answer]:
@@ -42,7 +42,7 @@ def ask_driver(environ: Mapping[str, str], limit_s: float, hung_limit_s: float =
         )
     while waiting:
         try:
-            finished = run_limited([sys.executable, "-I", "-S", str(_READER), folder, *waiting], environ, limit_s)
+            finished = run_limited([sys.executable or "", "-I", "-S", str(READER), folder, *waiting], environ, limit_s)
         except OSError as fault:
             note = f"The driver's libraries were not asked: {sys.executable or 'Python'} does not start ({fault.strerror})."
             return [*answers, _silent(waiting[0], note)]
@@ -52,7 +52,7 @@ def ask_driver(environ: Mapping[str, str], limit_s: float, hung_limit_s: float =
         if any(answer.gpus for answer in through) or (through and finished.code == 0):
             return answers
         if waiting:
-            answers.append(_broken(waiting.pop(0), finished))
+            answers.append(_broken(waiting.pop(0), finished, limit_s))
             limit_s = hung_limit_s if finished.code is None else limit_s
     return answers
 
@@ -66,10 +66,13 @@ def _silent(probe: str, note: str) -> Answer:
     return Answer(probe, answered=False, notes=(note,))
 
 
-def _broken(probe: str, finished: Finished) -> Answer:
+def _broken(probe: str, finished: Finished, limit_s: float) -> Answer:
     library = {"nvml": "NVML"}.get(probe, probe)
     if finished.code is None:
-        note = f"{library} did not answer in time and was stopped: the driver hangs; {DMESG}, and restart the machine."
+        note = (
+            f"{library} did not answer within {limit_s:g} s and was stopped: the driver hangs, or wakes its GPUs for each call "
+            f"(`sudo systemctl enable --now nvidia-persistenced` ends that); {DMESG}, and restart the machine if there are any."
+        )
     else:
         note = f"{library} crashed ({finished.ending}): reinstall the NVIDIA driver and restart the machine."
     return Answer(probe, answered=False, notes=(note,), hung=finished.code is None)

@@ -54,22 +54,15 @@ def find_libraries(root: Path, environ: Mapping[str, str]) -> Libraries:
     return Libraries(
         found=bool(found),
         folders=tuple(str(folder) for folder in extra if folder in holders and folder not in told),
-        nvml_version=version_of_file(_target(nvml)) if nvml else None,
+        nvml_version=version_of_file(nvml.resolve().name) if nvml else None,
     )
 
 
 def _there(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a folder this user may not enter, or a name no file can have
+    except OSError:  # a folder this user may not enter, or a name no file can have
         return False
-
-
-def _target(path: Path) -> str:
-    try:
-        return path.resolve().name
-    except (OSError, RuntimeError):
-        return path.name
 
 
 def _read(path: Path) -> bytes:

@@ -15,7 +15,7 @@ from sdrun.probe.answer import Answer, driver_version, is_gpu_uuid
 from sdrun.probe.libraries import WSL_FOLDER
 from sdrun.probe.process import Finished, run_limited
 
-_FIELDS = ("index", "uuid", "name", "compute_cap", "driver_version", "memory.total")
+FIELDS = ("index", "uuid", "name", "compute_cap", "driver_version", "memory.total")
 _NO_DEVICES = "No devices were found"
 
 
@@ -38,10 +38,10 @@ def find_smi(root: Path, environ: Mapping[str, str]) -> str | None:
 
 def ask_smi(program: str, environ: Mapping[str, str], limit_s: float) -> Answer:
     """Runs nvidia-smi for at most `limit_s` seconds; old drivers, which do not know `compute_cap`, are asked again without."""
-    finished = _query(program, _FIELDS, environ, limit_s)
-    fields: tuple[str, ...] = _FIELDS
+    finished = _query(program, FIELDS, environ, limit_s)
+    fields: tuple[str, ...] = FIELDS
     if isinstance(finished, Finished) and finished.code not in (0, None) and "compute_cap" in finished.output:
-        fields = tuple(field for field in _FIELDS if field != "compute_cap")
+        fields = tuple(field for field in FIELDS if field != "compute_cap")
         finished = _query(program, fields, environ, limit_s)
     if isinstance(finished, str):
         return Answer("nvidia-smi", answered=False, notes=(finished,))

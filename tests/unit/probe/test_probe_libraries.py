@@ -31,8 +31,13 @@ def test_wsl_folder_is_found_and_stands_first(make_root) -> None:
 
 
 def test_no_library(make_root) -> None:
-    found = find_libraries(make_root({"etc/ld.so.conf": ""}), {"LD_LIBRARY_PATH": "/nonexistent:\0"})
+    found = find_libraries(make_root({"etc/ld.so.conf": ""}), {"LD_LIBRARY_PATH": "/nonexistent:\0:/" + "x" * 300})
     assert (found.found, found.folders, found.nvml_version) == (False, (), None)
+
+
+def test_the_machine_itself_can_be_searched() -> None:
+    found = find_libraries(Path("/"), {})
+    assert found.found or (found.folders, found.nvml_version) == ((), None)
 
 
 def test_links_that_lead_nowhere(tmp_path: Path) -> None:
