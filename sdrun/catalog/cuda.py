@@ -3,14 +3,15 @@ once, each with its line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from sdrun.catalog.yamlfile import YamlFile
 from sdrun.core.capability import Arch, ComputeCapability
-from sdrun.core.decode import Fields, Malformed, parse_at
+from sdrun.core.decode import Fields, Malformed
 from sdrun.core.facts import Branch, Capability, CudaFacts, Floor, JetPack, Toolkit
 from sdrun.core.version import CudaVersion, DriverVersion, L4tRelease
 from sdrun.resources import images_dir as packaged_images
@@ -41,8 +42,8 @@ def _load(folder: Path) -> CudaFacts:
         zstd = _floor(Fields(top.get("zstd", dict), "zstd"))
     with drivers.collecting():
         seconds = top.parse("jit_first_run_seconds", _number)
-    _check_order(drivers, "branches", [(row.branch, row.cuda) for row in branches])
-    _check_order(drivers, "jetpacks", [(row.l4t, row.cuda) for row in jetpacks])
+    _check_order(drivers, "branches", [((row.branch,), row.cuda) for row in branches])
+    _check_order(drivers, "jetpacks", [(row.l4t.numbers, row.cuda) for row in jetpacks])
     drivers.finish()
 
     toolkit_file = YamlFile(folder / "toolkits.yaml")
@@ -192,13 +193,11 @@ def _capability(row: Fields) -> Capability:
     )
 
 
-def _check_order(file: YamlFile, name: str, rows: list[tuple[object, CudaVersion]]) -> None:
+def _check_order(file: YamlFile, name: str, rows: Sequence[tuple[tuple[int, ...], CudaVersion]]) -> None:
     """Rows stand oldest first and never speak an older CUDA than the row before."""
-    for place, (before, after) in enumerate(zip(rows, rows[1:], strict=False), start=1):
-        if not (str(before[0]) < str(after[0]) and before[1] <= after[1]):
-            file.fault(
-                f"{name}[{place}]", f"{after[0]} with CUDA {after[1]} does not come after {before[0]} with CUDA {before[1]}"
-            )
+    for place, (before, after) in enumerate(pairwise(rows), start=1):
+        if not (before[0] < after[0] and before[1] <= after[1]):
+            file.fault(f"{name}[{place}]", "does not come after the row before it, or speaks an older CUDA")
 
 
 def _check_toolkits(file: YamlFile, toolkits: list[Toolkit], branches: list[Branch]) -> None:
@@ -217,10 +216,12 @@ def _check_toolkits(file: YamlFile, toolkits: list[Toolkit], branches: list[Bran
 
 def _check_windows(file: YamlFile, capabilities: list[Capability], toolkits: list[Toolkit]) -> None:
     """A capability's window and the toolkits' lists must tell the same story, for plain, `a` and `f` targets."""
+    suffixes: tuple[Literal["", "a", "f"], ...] = ("", "a", "f")
+    emitted = {toolkit.version: frozenset(toolkit.sass) for toolkit in toolkits}
     for place, row in enumerate(capabilities):
         for toolkit in toolkits:
-            for suffix in ("", "a", "f"):
-                listed = parse_at(Arch.parse, f"{row.capability.number}{suffix}", "") in toolkit.sass
+            for suffix in suffixes:
+                listed = Arch(row.capability.number, suffix) in emitted[toolkit.version]
                 if row.emits(suffix, toolkit.version) != listed:
                     says = "lists" if listed else "does not list"
                     file.fault(

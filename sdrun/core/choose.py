@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from sdrun.core.access import Access, access_to
@@ -17,6 +17,7 @@ from sdrun.core.index import Index
 from sdrun.core.plan import CodePath, Handover, Plan, Reason, Rejection
 from sdrun.core.policy import Policy
 
+_NOBODY = Device("", "", ComputeCapability(0, 0), 0, 0, "")  # stands for "no device": no code is for it
 Team = tuple[Device, ...]  # devices that one image must serve together
 
 # The nearer to running, the lower: which reason to tell where an image fails on several devices for different ones.
@@ -68,12 +69,12 @@ def team_matches(
 
 
 def _together(rows: Sequence[Match]) -> Match:
-    missing = [row for row in rows if row.reason is not None]
+    missing = [(CLOSENESS[row.barred.reason], place, row) for place, row in enumerate(rows) if row.barred is not None]
     if missing:
-        return max(missing, key=lambda row: CLOSENESS[row.reason] if row.reason else 0)
+        return max(missing)[2]
     worst = max(rows, key=lambda row: row.rank)
     floors = tuple(dict.fromkeys(floor for row in rows for floor in row.floors))
-    return Match(worst.image, worst.position, worst.path, worst.arch, worst.rank, None, "", floors)
+    return Match(worst.image, worst.position, worst.path, worst.arch, worst.rank, None, floors)
 
 
 def offers(request: Request, team: Team) -> tuple[Match, ...]:
@@ -88,14 +89,16 @@ def offers(request: Request, team: Team) -> tuple[Match, ...]:
 
 def judge(row: Match, driver: Driver | None, policy: Policy) -> Rejection | None:
     """Why the image of `row` cannot run under that driver and policy, or None. `driver` None: there is no GPU to use."""
-    if row.path is None:
-        return Rejection(row.image.target, row.reason or "no-code-for-capability", row.detail)
+    if row.barred is not None:
+        return row.barred
     if row.path == "cpu":
-        return None if policy.allow_cpu else Rejection(row.image.target, "cpu-not-allowed", "runs on the CPU only")
+        return (
+            None if policy.allow_cpu else Rejection(row.image.target, "cpu-not-allowed", "runs on the CPU, needs --allow-cpu")
+        )
     if driver is None:
         return Rejection(row.image.target, "no-gpu", "needs a GPU")
     if row.path == "ptx-jit" and not policy.allow_jit:
-        return Rejection(row.image.target, "jit-forbidden", f"only PTX {row.arch} fits, and --no-jit forbids it")
+        return Rejection(row.image.target, "jit-forbidden", f"only PTX {row.arch} fits, --no-jit forbids it")
     for reason, floor in row.floors:
         if not driver.meets(floor):
             return Rejection(row.image.target, reason, _driver_detail(row, reason, driver))
@@ -105,11 +108,12 @@ def judge(row: Match, driver: Driver | None, policy: Policy) -> Rejection | None
 def _driver_detail(row: Match, reason: Reason, driver: Driver) -> str:
     floor = dict(row.floors)[reason]
     if reason == "ptx-newer-than-driver":
-        return f"PTX of CUDA {floor.cuda} is newer than this driver's CUDA {driver.cuda}"
-    needed = f"CUDA {floor.cuda}" if driver.by_cuda or floor.driver is None else str(floor.driver)
-    what = "zstd-compressed code" if reason != "driver-too-old" else f"CUDA {row.image.toolkit} code"
-    has = f"CUDA {driver.cuda}" if floor.driver is None else driver
-    return f"{what} needs driver {needed}, this one is {has}"
+        return f"PTX of CUDA {floor.cuda}, driver speaks {driver.cuda}"
+    if driver.compares_cuda(floor):
+        return f"needs CUDA {floor.cuda}, driver speaks {driver.cuda}"
+    if reason == "fatbin-compression-newer-than-driver":
+        return f"zstd code needs driver {floor.driver}"
+    return f"needs driver {floor.driver}, has {driver.version}"
 
 
 def attempt(request: Request) -> Plan | Stuck:
@@ -137,7 +141,7 @@ def attempt(request: Request) -> Plan | Stuck:
         return _on_cpu(request, ("No image runs on the GPU.",), rejected) or Stuck(None, teams, rejected)
     team, row = served[0]
     if host.runtime is not None:
-        detail = "would run, but the container runtime cannot reach the GPU"
+        detail = "runtime cannot reach the GPU"
         barred = Rejection(row.image.target, "gpu-access-unavailable", detail)
         if plan := _on_cpu(request, ("The container runtime cannot reach the GPU.",), (*rejected, barred)):
             return plan
@@ -177,34 +181,32 @@ def _served(request: Request, teams: Iterable[Team], driver: Driver) -> list[tup
 
 
 def _rejected(request: Request, teams: Iterable[Team], driver: Driver | None) -> tuple[Rejection, ...]:
-    """Each candidate that runs on no team, once, with the reason nearest to running; by target id."""
-    nearest: dict[int, tuple[int, tuple[str, ...], Rejection] | None] = {}
-    seen: set[tuple[ComputeCapability, ...]] = set()
-    for team in tuple(teams) or ((),):
-        kinds = tuple(sorted({device.capability for device in team}))
-        if kinds in seen:
-            continue
-        seen.add(kinds)
-        for row in offers(request, team) if team else _without_gpu(request):
-            found, key = judge(row, driver, request.policy), row.position
+    """Each candidate that runs on no team, once, with the reason nearest to running; the most promising first."""
+    by_kinds = {tuple(sorted({device.capability for device in team})): team for team in teams}
+    listings = [offers(request, team) for team in by_kinds.values()] or [_without_gpu(request)]
+    policy = request.policy
+    if len(listings) == 1:
+        return tuple(found for row in listings[0] if (found := judge(row, driver, policy)) is not None)
+    nearest: dict[int, tuple[int, int, tuple[object, ...], Rejection]] = {}
+    runs: set[int] = set()
+    for number, rows in enumerate(listings):
+        for row in rows:
+            found = judge(row, driver, policy)
             if found is None:
-                nearest[key] = None
+                runs.add(row.position)
                 continue
-            place = CLOSENESS[found.reason]
-            known = nearest.get(key, (place + 1, (), found))
-            if known is not None and place < known[0]:
-                nearest[key] = (place, row.order[1:], found)
-    rows = sorted((entry for entry in nearest.values() if entry is not None), key=lambda entry: (entry[1], entry[0]))
-    return tuple(entry[2] for entry in rows)
+            entry = (CLOSENESS[found.reason], number, row.order, found)
+            nearest[row.position] = min(entry, nearest.get(row.position, entry), key=lambda known: known[:2])
+    left = [entry for position, entry in nearest.items() if position not in runs]
+    return tuple(entry[3] for entry in sorted(left, key=lambda known: (known[2], known[1])))
 
 
 def _without_gpu(request: Request) -> tuple[Match, ...]:
     """The candidates where no device is in play: their platform and whether they need a GPU at all is what counts."""
-    rows = offers(request, (Device("", "", ComputeCapability(0, 0), 0, 0, ""),))
-    no_gpu: Reason = "no-gpu"
+    rows = offers(request, (_NOBODY,))
     return tuple(
-        Match(row.image, row.position, None, None, row.rank, no_gpu, "needs a GPU, and none is in use", ())
-        if row.path != "cpu" and row.reason != "platform-mismatch"
+        replace(row, path=None, barred=Rejection(row.image.target, "no-gpu", "needs a GPU"))
+        if row.path != "cpu" and (row.barred is None or row.barred.reason != "platform-mismatch")
         else row
         for row in rows
     )

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from sdrun.core.change import applied
-from sdrun.core.choose import Request, Stuck, attempt, offers
-from sdrun.core.device import Device, all_devices
+from sdrun.core.choose import Request, Stuck, Team, attempt, offers
+from sdrun.core.device import all_devices
 from sdrun.core.driver import combined, driver_of, reachable
 from sdrun.core.facts import Floor
 from sdrun.core.plan import Plan, Reason, Refusal
@@ -91,7 +91,7 @@ def _freed(request: Request) -> Iterator[Change]:
 
 def _for_images(request: Request, stuck: Stuck) -> Iterator[Change]:
     """A newer driver alone; then a flag alone; then a target to build alone; then two of them."""
-    drivers = [Change(driver=floor) for floor in _floors(request, stuck)]
+    drivers = [Change(driver=floor) for floor in driver_floors(request, stuck.teams)]
     jit = [] if request.policy.allow_jit else [Change(allow_jit=True)]
     yield from drivers
     yield from jit
@@ -100,7 +100,7 @@ def _for_images(request: Request, stuck: Stuck) -> Iterator[Change]:
     start = Change(any_image=True) if request.policy.image is not None else Change()
     if start.any_image:
         yield start
-    made = [_both(start, _build(build, floor)) for build, floor in _builds(request, (team for team in stuck.teams))]
+    made = [_both(start, Change(build=build, driver=floor)) for build, floor in _builds(request, stuck.teams)]
     yield from made
     yield from (_both(first, second) for first in drivers for second in jit)
     yield from (_both(first, second) for first in made for second in jit)
@@ -116,10 +116,10 @@ def _single(request: Request) -> list[Change]:
     return [Change(gpu=device.number) for device in all_devices(request.host)] if request.policy.gpu == "all" else []
 
 
-def _floors(request: Request, stuck: Stuck) -> list[Floor]:
+def driver_floors(request: Request, teams: Iterable[Team]) -> list[Floor]:
     """Drivers that would let some image run on a team, the oldest first, none beyond what serves its GPUs."""
     floors: set[Floor] = set()
-    for team in stuck.teams:
+    for team in teams:
         for row in offers(request, team):
             if row.floors:
                 floor = combined(floor for _, floor in row.floors)
@@ -128,7 +128,7 @@ def _floors(request: Request, stuck: Stuck) -> list[Floor]:
     return sorted(floors, key=lambda floor: (floor.driver is None, floor.driver.numbers if floor.driver else (), floor.cuda))
 
 
-def _builds(request: Request, teams: Iterable[tuple[Device, ...]]) -> Iterator[tuple[Build, Floor | None]]:
+def _builds(request: Request, teams: Iterable[Team]) -> Iterator[tuple[Build, Floor | None]]:
     driver = driver_of(request.host, request.facts)
     seen = set()
     for team in teams:
@@ -136,10 +136,6 @@ def _builds(request: Request, teams: Iterable[tuple[Device, ...]]) -> Iterator[t
         if kinds not in seen:
             seen.add(kinds)
             yield from builds(kinds, request.host, driver, request.facts)
-
-
-def _build(build: Build, floor: Floor | None) -> Change:
-    return Change(build=build, driver=floor)
 
 
 def _cpu(request: Request) -> Iterator[Change]:

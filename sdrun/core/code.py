@@ -13,22 +13,21 @@ from functools import lru_cache
 from sdrun.core.capability import Arch, ComputeCapability
 from sdrun.core.facts import CudaFacts, Floor
 from sdrun.core.index import Index, IndexImage
-from sdrun.core.plan import CODE_PATHS, CodePath, Reason
+from sdrun.core.plan import CODE_PATHS, CodePath, Reason, Rejection
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What `image` offers a device. `path` None: nothing, for `reason` and `detail`. `rank` orders what is offered, best
-    first; `floors` are the demands on the driver, each with the reason a driver below it gives. `position`: the image's in its
-    index, by which its rows for several devices find together."""
+    """What `image` offers a device. `path` None: nothing, and `barred` says why. `rank` orders what is offered, best first;
+    `floors` are the demands on the driver, each with the reason a driver below it gives. `position`: the image's in its index,
+    by which its rows for several devices find together."""
 
     image: IndexImage
     position: int
     path: CodePath | None
     arch: Arch | None
     rank: tuple[int, ...]
-    reason: Reason | None
-    detail: str
+    barred: Rejection | None
     floors: tuple[tuple[Reason, Floor], ...]
 
     @property
@@ -38,9 +37,9 @@ class Match:
 
 
 def archs_text(image: IndexImage) -> str:
-    """`sm_80, sm_86, PTX 75`: what an image holds, in few words."""
-    texts = [f"sm_{arch}" for arch in image.sass] + [f"PTX {arch}" for arch in image.ptx]
-    return ", ".join(texts) if len(texts) <= 6 else ", ".join([*texts[:5], f"{len(texts) - 5} more"])
+    """`sm_80, sm_86, PTX 75`: what an image holds, in at most three words and a count."""
+    texts = [f"sm_{arch}" for arch in image.sass] + [f"PTX {arch}" for arch in image.ptx] or ["no CUDA code"]
+    return ", ".join(texts if len(texts) <= 3 else [*texts[:2], f"+{len(texts) - 2}"])
 
 
 def loadable_sass(archs: Iterable[Arch], capability: ComputeCapability, *, mixes: bool, facts: CudaFacts) -> Arch | None:
@@ -86,30 +85,26 @@ def loadable_ptx(archs: Iterable[Arch], capability: ComputeCapability, facts: Cu
 def match(image: IndexImage, device: ComputeCapability, *, mixes: bool, facts: CudaFacts, position: int = 0) -> Match:
     """What `image` offers `device`, platform, policy and driver aside."""
     if image.toolkit is None:
-        return Match(image, position, "cpu", None, _rank("cpu", None, image), None, "", ())
+        return Match(image, position, "cpu", None, _rank("cpu", None, image), None, ())
     capability = facts.named_by(image.toolkit, device)
     sass = loadable_sass(image.sass, capability, mixes=mixes, facts=facts)
     ptx = None if sass is not None else loadable_ptx(image.ptx, capability, facts)
     arch = sass or ptx
     if arch is None:
-        return _no_match(
-            image, position, "no-code-for-capability", f"holds {archs_text(image) or 'no code'}: nothing for {device}"
-        )
+        return _no_match(image, position, "no-code-for-capability", f"nothing for {device}: {archs_text(image)}")
     # ggml asks for the highest arch it was compiled for that is not above the device (ggml_cuda_highest_compiled_arch), and
     # asks it by number: measured on an H100, where PTX 7.5 ran under an engine that believed 8.6 and aborted.
     believed = max(other.number for other in (*image.sass, *image.ptx) if other.number <= capability.number)
     if believed != arch.number:
         loaded = f"sm_{arch}" if sass else f"PTX {arch}"
-        return _no_match(
-            image, position, "arch-mismatch", f"{device} would load {loaded} under an engine that expects {believed}"
-        )
+        return _no_match(image, position, "arch-mismatch", f"would load {loaded}, engine expects {believed}")
     path: CodePath = "ptx-jit" if sass is None else "sass-exact" if arch.number == capability.number else "sass-compatible"
     floors: list[tuple[Reason, Floor]] = [("driver-too-old", facts.sass_floor(image.toolkit))]
     if path == "ptx-jit":
         floors.append(("ptx-newer-than-driver", facts.ptx_floor(image.toolkit)))
     if image.fatbin_compression == "zstd":
         floors.append(("fatbin-compression-newer-than-driver", facts.zstd_floor))
-    return Match(image, position, path, arch, _rank(path, arch, image), None, "", tuple(floors))
+    return Match(image, position, path, arch, _rank(path, arch, image), None, tuple(floors))
 
 
 def _rank(path: CodePath, arch: Arch | None, image: IndexImage) -> tuple[int, ...]:
@@ -125,7 +120,7 @@ def _rank(path: CodePath, arch: Arch | None, image: IndexImage) -> tuple[int, ..
 
 
 def _no_match(image: IndexImage, position: int, reason: Reason, detail: str) -> Match:
-    return Match(image, position, None, None, (len(CODE_PATHS),), reason, detail, ())
+    return Match(image, position, None, None, (len(CODE_PATHS),), Rejection(image.target, reason, detail), ())
 
 
 @lru_cache(maxsize=512)
@@ -134,7 +129,7 @@ def matches(index: Index, platform: str, device: ComputeCapability, mixes: bool,
     rows = []
     for position, image in enumerate(index.images):
         if image.platform != platform:
-            detail = f"built for {image.platform}, this host is {platform}"
+            detail = f"built for {image.platform}, not {platform}"
             rows.append(_no_match(image, position, "platform-mismatch", detail))
         else:
             rows.append(match(image, device, mixes=mixes, facts=facts, position=position))

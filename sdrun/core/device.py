@@ -1,4 +1,4 @@
-"""What CUDA would see as devices of a host: whole GPUs, or the MIG slices of those that are cut up; and who among them is meant."""
+"""What CUDA would see as devices of a host, whole GPUs or the MIG slices of those that are cut up, and which is meant."""
 
 from __future__ import annotations
 

@@ -22,9 +22,13 @@ class Driver:
 
     def meets(self, floor: Floor) -> bool:
         """Whether this driver is at or above `floor`."""
-        if floor.spoken or self.by_cuda or self.version is None or floor.driver is None:
+        if self.version is None or floor.driver is None or self.compares_cuda(floor):
             return (self.cuda.major, self.cuda.minor) >= (floor.cuda.major, floor.cuda.minor)
         return self.version.numbers >= floor.driver.numbers
+
+    def compares_cuda(self, floor: Floor) -> bool:
+        """Whether the CUDA versions decide, not the drivers' numbers."""
+        return floor.spoken or self.by_cuda or floor.driver is None
 
     def __str__(self) -> str:
         return f"CUDA {self.cuda}" if self.version is None or self.by_cuda else str(self.version)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sdrun.core.choose import Request, Stuck, judge, offers
-from sdrun.core.device import Device, all_devices, visible_devices
+from sdrun.core.device import Device, visible_devices
 from sdrun.core.driver import driver_of, jetpack_for
 from sdrun.core.facts import Floor
 from sdrun.core.plan import Plan, Reason
@@ -42,7 +42,8 @@ def message(verdict: Verdict) -> str:
             return _no_access(verdict)
         case "driver-too-old":
             driver = driver_of(request.host, request.facts)
-            return f"Driver {driver} is too old: {verdict.plan.target} for {devices} needs {_driver(verdict)} or newer."
+            needed = update(verdict.change.driver, request, verdict.devices) if verdict.change.driver else "another"
+            return f"Driver {driver} is too old: {verdict.plan.target} for {devices} needs {needed} or newer."
         case "jit-forbidden":
             return f"Only PTX fits {devices}, and --no-jit forbids the driver to compile it."
         case "cpu-not-allowed":
@@ -116,7 +117,7 @@ def remedy(verdict: Verdict) -> str:
     change, request = verdict.change, verdict.request
     steps = []
     if change.driver is not None:
-        steps.append(f"install {_driver(verdict)} or newer")
+        steps.append(f"install {update(change.driver, request, verdict.devices)} or newer")
     if change.unset_visible:
         steps.append("unset CUDA_VISIBLE_DEVICES")
     if change.gpu_access:
@@ -144,13 +145,12 @@ def _access_step(verdict: Verdict) -> str:
     return "install the NVIDIA Container Toolkit and run: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 
 
-def _driver(verdict: Verdict) -> str:
-    """The update to install: a JetPack on Jetson, else a driver by number, else by the CUDA version it must speak."""
-    floor = verdict.change.driver or Floor(None, verdict.request.facts.branches[0].cuda)
-    host, facts = verdict.request.host, verdict.request.facts
+def update(floor: Floor, request: Request, devices: Sequence[Device]) -> str:
+    """What to install to meet `floor`: a JetPack on Jetson, else a driver by number, else by the CUDA version it must speak."""
+    host = request.host
     if host.tegra is not None:
-        for device in verdict.devices or all_devices(host):
-            if jetpack := jetpack_for(floor, device.capability, facts):
+        for device in devices:
+            if jetpack := jetpack_for(floor, device.capability, request.facts):
                 return jetpack
     if floor.driver is None or (host.driver_version is not None and host.driver_version >= floor.driver):
         return f"an NVIDIA driver that speaks CUDA {floor.cuda}"
