@@ -97,13 +97,15 @@ def error_lines(log: Sequence[str]) -> list[str]:
     wanted: list[int] = []
     for i, text in enumerate(output):
         if _ERROR.search(text) and not _NOISE.search(text):
-            wanted += range(i, min(i + 1 + CONTEXT_LINES, len(output)))
+            context = 0 if text.startswith("FAILED: ") else CONTEXT_LINES  # below that stands the command, a screen long
+            wanted += range(i, min(i + 1 + context, len(output)))
     if not wanted:
         return output[-12:]
     seen: set[str] = set()
     picked = []
     for i in sorted(set(wanted)):
-        if output[i] not in seen and not _NINJA.match(output[i]):  # BuildKit repeats the failed step's end below a rule
+        noise = _NINJA.match(output[i]) or _NOISE.match(output[i]) or output[i].startswith("---")
+        if output[i] not in seen and not noise:  # BuildKit repeats the failed step's end below a rule
             picked.append(output[i][:500])
             seen.add(output[i])
     return picked[:MOST_LINES]

@@ -41,14 +41,14 @@ class Rootfs:
 
     def resolve(self, path: str) -> str | None:
         """The file `path` leads to after symbolic links anywhere in it, or None where it leads nowhere."""
-        wanted = path.strip("/")
+        wanted = posixpath.normpath(f"/{path}").lstrip("/")
         for _ in range(_MAX_LINKS):
             link = self._first_link(wanted)
             if link is None:
                 return wanted if wanted in self.members else None
             link_target = self.members[link][0].linkname
             joined = posixpath.join("/", posixpath.dirname(link), link_target) + wanted[len(link) :]
-            wanted = posixpath.normpath(joined).strip("/")
+            wanted = posixpath.normpath(joined).lstrip("/")
         return None
 
     def _first_link(self, path: str) -> str | None:

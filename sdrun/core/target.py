@@ -111,7 +111,7 @@ def expand_braces(pattern: str) -> list[str]:
             waiting += [text[: match.start()] + part + text[match.end() :] for part in match[1].split(",")]
         if len(done) + len(waiting) > MAX_ALTERNATIVES:
             raise ValueError(f"{pattern[:40]!r} stands for more than {MAX_ALTERNATIVES} names")
-    return done
+    return list(dict.fromkeys(done))
 
 
 def select(selector: str, targets: Sequence[Target]) -> list[Target]:
