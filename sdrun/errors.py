@@ -38,7 +38,8 @@ class SdrunError(Exception):
 
 
 class UsageProblem(SdrunError):
-    """The command line asks for something that cannot be: ids `bad-option`, `unknown-model`, `output-not-writable`, ..."""
+    """The command line asks for something that cannot be: ids `bad-option`, `unknown-model`, `model-file-missing`,
+    `model-file-unreadable`, `output-not-writable`, `cache-not-writable`, ..."""
 
     id = "bad-option"
     exit_code = 2
@@ -74,7 +75,8 @@ class RuntimeUnavailable(SdrunError):
 
 
 class VerificationFailed(SdrunError):
-    """A download failed or what arrived is not what was pinned: ids `hash-mismatch`, `download-failed`, `image-differs`."""
+    """A download failed or what arrived is not what was pinned: ids `hash-mismatch`, `download-failed`, `image-differs`,
+    `model-file-damaged`."""
 
     id = "hash-mismatch"
     exit_code = 7
