@@ -14,4 +14,5 @@ VERBS: dict[str, tuple[str, str]] = {
     "targets": ("Build", "List what can be built."),
     "render": ("Build", "Write the Dockerfiles of targets."),
     "build": ("Build", "Build engine images and prove what they hold."),
+    "inspect": ("Build", "List the GPU code a file or image carries and the GPUs it runs on."),
 }

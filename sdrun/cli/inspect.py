@@ -1,0 +1,109 @@
+"""`sdrun inspect`: which GPUs a binary or an image was really built for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sdrun.cli.console import Console
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sdrun.core.capability import ComputeCapability
+    from sdrun.core.facts import CudaFacts
+    from sdrun.fatbin.carried import FileCode
+    from sdrun.fatbin.report import Inspection
+    from sdrun.fatbin.verdict import Reach
+
+COLUMNS = ("FILE", "SASS", "PTX", "ENTRIES", "COMPRESSION", "ENGINE BUILT FOR")
+
+
+def command(
+    ctx: typer.Context,
+    subject: Annotated[
+        str, typer.Argument(metavar="FILE-or-IMAGE", help="An ELF file, a saved image (tar), or a local image.")
+    ],
+    device: Annotated[
+        str, typer.Option("--for", metavar="CC", help='Answer for one compute capability, such as "8.9"; exit 4 for no.')
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print schema sdrun.inspect/v1.")] = False,
+) -> None:
+    """List the GPU code a file or image carries and the GPUs it runs on."""
+    from sdrun.build.inspecting import inspect
+    from sdrun.catalog.cuda import load_cuda_facts
+    from sdrun.fatbin.verdict import reach
+    from sdrun.runtime import connect
+
+    console: Console = ctx.obj
+    capability = _capability(device) if device else None
+    facts = load_cuda_facts()
+    inspection = inspect(subject, facts, connect)
+    for fault in inspection.faults:
+        console.note(f"damaged, may hold more than is listed: {fault}")
+    answer = _answer(inspection, capability, facts) if capability else ""
+    if as_json:
+        console.document(inspection.to_json())
+    elif answer:
+        console.result(answer)
+    else:
+        console.result(describe(inspection, reach(inspection, facts) if inspection.sass or inspection.ptx else None))
+
+
+def _capability(text: str) -> ComputeCapability:
+    from sdrun.core.capability import ComputeCapability
+    from sdrun.errors import UsageProblem
+
+    try:
+        return ComputeCapability.parse(text)
+    except ValueError as fault:
+        raise UsageProblem(f"--for {fault}", 'Give it as major.minor: --for "8.9"') from None
+
+
+def _answer(inspection: Inspection, capability: ComputeCapability, facts: CudaFacts) -> str:
+    """One sentence; raises NoImage with it, and with what to build instead, where the answer is no."""
+    from sdrun.errors import NoImage
+    from sdrun.fatbin.verdict import better_target, judge, sentence
+
+    if not inspection.files:
+        raise NoImage(f"{inspection.subject} holds no CUDA code at all: nothing of it runs on a GPU.", _remedy(None))
+    verdict = judge(inspection, capability, facts)
+    if verdict.path is None:
+        message = sentence(verdict, inspection)
+        raise NoImage(message, _remedy(better_target(capability, facts)), id=verdict.reason)
+    return sentence(verdict, inspection)
+
+
+def _remedy(target: str | None) -> str:
+    return f"Use an image built for it: sdrun build {target}" if target else "Use an image that holds code for this GPU."
+
+
+def describe(inspection: Inspection, reach: Reach | None) -> str:
+    """The table of files, and under it what they mean for GPUs and drivers."""
+    if reach is None:
+        return f"{inspection.subject} holds no CUDA code."
+    lines = [COLUMNS, *(_cells(file) for file in inspection.files)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join(
+        [
+            *table,
+            "",
+            f"toolkit         {inspection.toolkit or 'unknown'}",
+            f"min driver      {inspection.min_driver or 'unknown'}",
+            f"runs natively   {_words(reach.native)}",
+            f"runs by JIT     {_words(reach.jit)}",
+            f"does not run    {_words(reach.none)}",
+        ]
+    )
+
+
+def _cells(file: FileCode) -> tuple[str, ...]:
+    engine = "" if file.engine_archs is None else _words(file.engine_archs)
+    cells = (file.path, _words(file.sass), _words(file.ptx), str(file.entries), file.compression or "", engine)
+    return tuple(cell or "-" for cell in cells)
+
+
+def _words(values: Iterable[object]) -> str:
+    return " ".join(map(str, values)) or "-"

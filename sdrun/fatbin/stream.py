@@ -1,0 +1,152 @@
+"""Bytes that come once, in order: a file, a pipe, what gzip unpacks, a part of any of these."""
+
+from __future__ import annotations
+
+import zlib
+from typing import IO, Protocol
+
+_CHUNK = 1 << 20
+MAX_UNPACKED = 64 << 30  # of one gzip stream; a layer is a few GiB, a bomb has no end
+
+
+class Broken(ValueError):
+    """A stream ends early or cannot be unpacked."""
+
+
+class Stream(Protocol):
+    """`read` gives exactly what was asked for, less at the end only. `skip` leaves bytes out and raises Broken where they are
+    not there."""
+
+    def read(self, length: int) -> bytes:
+        """The next bytes."""
+        ...
+
+    def skip(self, length: int) -> None:
+        """Leaves out the next bytes."""
+        ...
+
+    def place(self) -> tuple[int, int] | None:
+        """Descriptor and offset where the next byte stands in a plain file, or None where it stands in none."""
+        ...
+
+
+class PlainStream:
+    """A file or a pipe, from where it stands."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._seekable = file.seekable()
+
+    def read(self, length: int) -> bytes:
+        """See Stream."""
+        data = self._file.read(length)
+        while len(data) < length and (more := self._file.read(length - len(data))):
+            data += more
+        return data
+
+    def skip(self, length: int) -> None:
+        """See Stream."""
+        if not self._seekable:
+            discard(self, length)
+            return
+        self._file.seek(self._file.tell() + max(0, length - 1))
+        if length > 0 and not self._file.read(1):
+            raise Broken("it ends early")
+
+    def place(self) -> tuple[int, int] | None:
+        """See Stream."""
+        return (self._file.fileno(), self._file.tell()) if self._seekable else None
+
+
+class GzipStream:
+    """What a gzip stream unpacks to, all its members one after the other. Raises Broken for damage, and where more than
+    MAX_UNPACKED bytes come out."""
+
+    def __init__(self, packed: Stream) -> None:
+        self._packed = packed
+        self._engine = zlib.decompressobj(wbits=31)
+        self._ready = b""
+        self._left = MAX_UNPACKED
+
+    def _more(self) -> bool:
+        while not self._ready:
+            if self._engine.eof:
+                rest = self._engine.unused_data or self._packed.read(_CHUNK)
+                if not rest.strip(b"\0"):
+                    return False
+                self._engine = zlib.decompressobj(wbits=31)
+            else:
+                rest = self._engine.unconsumed_tail or self._packed.read(_CHUNK)
+                if not rest:
+                    raise Broken("a gzip stream ends early")
+            try:
+                self._ready = self._engine.decompress(rest, _CHUNK)
+            except zlib.error as fault:
+                raise Broken(f"a gzip stream is damaged: {fault}") from None
+        self._left -= len(self._ready)
+        if self._left < 0:
+            raise Broken(f"a gzip stream unpacks to more than {MAX_UNPACKED >> 30} GiB")
+        return True
+
+    def read(self, length: int) -> bytes:
+        """See Stream."""
+        parts, missing = [], length
+        while missing > 0 and (self._ready or self._more()):
+            part, self._ready = self._ready[:missing], self._ready[missing:]
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
+
+    def skip(self, length: int) -> None:
+        """See Stream."""
+        discard(self, length)
+
+    def place(self) -> tuple[int, int] | None:
+        """See Stream."""
+        return None
+
+
+class Part:
+    """The next `size` bytes of another stream, which must not be read meanwhile."""
+
+    def __init__(self, whole: Stream, size: int) -> None:
+        self._whole = whole
+        self._head = b""
+        self.left = size
+
+    def peek(self, length: int) -> bytes:
+        """The next bytes, which stay where they are."""
+        if len(self._head) < length:
+            self._head += self._whole.read(min(length, self.left) - len(self._head))
+        return self._head[:length]
+
+    def read(self, length: int) -> bytes:
+        """See Stream."""
+        length = min(length, self.left)
+        data, self._head = self._head[:length], self._head[length:]
+        if len(data) < length:
+            data += self._whole.read(length - len(data))
+        self.left -= len(data)
+        return data
+
+    def skip(self, length: int) -> None:
+        """See Stream."""
+        length = min(length, self.left)
+        self.left -= length
+        held, self._head = len(self._head[:length]), self._head[length:]
+        if length > held:
+            self._whole.skip(length - held)
+
+    def place(self) -> tuple[int, int] | None:
+        """See Stream."""
+        there = self._whole.place()
+        return None if there is None else (there[0], there[1] - len(self._head))
+
+
+def discard(stream: Stream, length: int) -> None:
+    """Skips by reading."""
+    while length > 0:
+        data = stream.read(min(length, _CHUNK))
+        if not data:
+            raise Broken("it ends early")
+        length -= len(data)
