@@ -1,0 +1,193 @@
+"""`sdrun generate`: a prompt becomes a picture."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sdrun.cli.console import Console
+
+if TYPE_CHECKING:
+    from sdrun.core.policy import Build
+    from sdrun.launch.choosing import Fetching, Wishes
+    from sdrun.launch.generate import Outcome
+    from sdrun.launch.request import Request
+    from sdrun.runtime.protocol import ContainerRuntime
+
+CONTEXT_SETTINGS = {"help_option_names": ["--help", "-h"]}
+HELP_PICTURE, HELP_PLACE = "Picture", "Where it runs"
+
+
+def command(
+    ctx: typer.Context,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A catalogue name, a file, or role=FILE,... (diffusion, llm, vae, ...).")
+    ],
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="What to draw.")],
+    negative: Annotated[str, typer.Option("--negative-prompt", "-n", help="What not to draw.")] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="PNG or JPEG file, or a folder. Default: output.png, or a free name.")
+    ] = None,
+    width: Annotated[int | None, typer.Option("--width", "-W", help="Pixels.", rich_help_panel=HELP_PICTURE)] = None,
+    height: Annotated[int | None, typer.Option("--height", "-H", help="Pixels.", rich_help_panel=HELP_PICTURE)] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Sampling steps.", rich_help_panel=HELP_PICTURE)] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", "-s", help="Same seed, same picture; -1 draws one.", rich_help_panel=HELP_PICTURE)
+    ] = None,
+    cfg_scale: Annotated[
+        float | None,
+        typer.Option("--cfg-scale", help="Pull of the prompt; 1 for distilled models.", rich_help_panel=HELP_PICTURE),
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", help="Distilled guidance (FLUX).", rich_help_panel=HELP_PICTURE)
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", "--sampling-method", help="Such as euler.", rich_help_panel=HELP_PICTURE)
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option("--scheduler", help="Such as karras.", rich_help_panel=HELP_PICTURE)] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option("--init", "-i", "--init-img", help="A first picture to start from.", rich_help_panel=HELP_PICTURE),
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option("--strength", help="How much of it changes, 0 to 1.", rich_help_panel=HELP_PICTURE)
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", "-b", help="How many pictures.", rich_help_panel=HELP_PICTURE)] = 1,
+    gpu: Annotated[
+        str, typer.Option("--gpu", help="auto, all, an index, a UUID, a MIG UUID, none.", rich_help_panel=HELP_PLACE)
+    ] = "auto",
+    allow_cpu: Annotated[
+        bool, typer.Option("--allow-cpu", help="Use the CPU where no GPU can be used.", rich_help_panel=HELP_PLACE)
+    ] = False,
+    allow_jit: Annotated[
+        bool,
+        typer.Option("--allow-jit/--no-jit", help="Code the driver compiles at the first run.", rich_help_panel=HELP_PLACE),
+    ] = True,
+    image: Annotated[
+        str | None, typer.Option("--image", help="This image: tag, digest, id or target.", rich_help_panel=HELP_PLACE)
+    ] = None,
+    index: Annotated[
+        str | None, typer.Option("--index", help="Published images (sdrun.index/v1).", rich_help_panel=HELP_PLACE)
+    ] = None,
+    build: Annotated[
+        bool, typer.Option("--build", help="Build the image here where none fits.", rich_help_panel=HELP_PLACE)
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the container command; start nothing.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Draw the picture in the terminal.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+    engine_args: Annotated[list[str] | None, typer.Argument(help="After --: handed to the engine as they are.")] = None,
+) -> None:
+    """Draw a picture in a container and print its path."""
+    started = time.monotonic()
+    console: Console = ctx.obj
+    from sdrun.launch.choosing import Wishes
+    from sdrun.launch.request import Request
+
+    request = Request(
+        model=model,
+        prompt=prompt,
+        negative=negative,
+        output=output,
+        width=width,
+        height=height,
+        steps=steps,
+        seed=seed,
+        cfg_scale=cfg_scale,
+        guidance=guidance,
+        sampler=sampler,
+        scheduler=scheduler,
+        init=init,
+        strength=strength,
+        batch=batch,
+        engine_args=_after_dashes(engine_args or []),
+    )
+    wishes = Wishes(gpu, allow_cpu, allow_jit, image, index or console.settings().index)
+    outcome = _run(console, request, wishes, build, dry_run, started)
+    if outcome is None:
+        return
+    if as_json:
+        console.document(outcome.to_json())
+    else:
+        console.result("\n".join(str(path) for path in outcome.files))
+    if show:
+        from sdrun.cli.picture import show_picture
+
+        for path in outcome.files:
+            show_picture(path, console)
+
+
+def _after_dashes(words: list[str]) -> tuple[str, ...]:
+    """Words that stand after `--` are the engine's. One before it is a mistake, and the engine would only say so late."""
+    from sdrun.errors import UsageProblem
+
+    own = sys.argv[1:]
+    passed = len(own) - own.index("--") - 1 if "--" in own else 0
+    if len(words) > passed:
+        raise UsageProblem(
+            f"unexpected argument {words[0][:40]!r}", "Quote the prompt; engine arguments stand after --.", id="usage"
+        )
+    return tuple(words)
+
+
+def _run(console: Console, request: Request, wishes: Wishes, build: bool, dry_run: bool, started: float) -> Outcome | None:
+    from sdrun.cli.live import display
+    from sdrun.launch.generate import Listener, command_line, generate, prepare
+
+    shown = display(console)
+    listener = Listener(console.note, console.detail, shown.progress, shown.output)
+    connection = _Connection(console)
+    prepared, runtime = prepare(request, wishes, _fetching(console, connection, build, dry_run), listener, connection.get)
+    if dry_run:
+        console.result(command_line(prepared, runtime))
+        return None
+    try:
+        return generate(prepared, runtime, listener, started)
+    finally:
+        shown.close()
+
+
+class _Connection:
+    """The runtime, connected to when it is first asked for, and once."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._runtime: ContainerRuntime | None = None
+
+    def get(self) -> ContainerRuntime:
+        """The runtime."""
+        if self._runtime is None:
+            from sdrun.runtime import connect
+
+            self._runtime = connect(self._console.settings().runtime)
+        return self._runtime
+
+
+def _fetching(console: Console, connection: _Connection, build: bool, dry_run: bool) -> Fetching:
+    from sdrun.launch.choosing import Fetching
+
+    def make(wanted: Build) -> None:
+        _build(console, connection.get(), wanted)
+
+    return Fetching(pull=not dry_run, build=make if build and not dry_run else None, say=console.note)
+
+
+def _build(console: Console, runtime: ContainerRuntime, wanted: Build) -> None:
+    """Builds the target the resolver asks for. Raises UsageProblem where the catalogue does not have it."""
+    from sdrun.build.image import build
+    from sdrun.catalog.engines import engines
+    from sdrun.cli.build import Display, summary
+    from sdrun.cli.selection import selected
+
+    catalogue, (target, *_) = selected(wanted.target)
+    shown = Display(console)
+    try:
+        built = build(
+            target, engines()[target.engine], catalogue.bases[target.base], runtime, say=console.note, on_step=shown.show
+        )
+    finally:
+        shown.end()
+    console.note(summary(built))

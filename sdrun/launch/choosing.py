@@ -1,0 +1,197 @@
+"""Which image runs, on which device: host facts and an index put to the resolver, and the chosen image brought to this machine.
+
+The index is the file the user named, else it is made from the labels of the images in the runtime's own store.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sdrun.core.decode import Malformed
+from sdrun.core.host import HostFacts
+from sdrun.core.index import Index, IndexImage
+from sdrun.core.labels import CPU_LEVEL, ENGINE, TARGET, index_image_from_labels
+from sdrun.core.plan import Plan, Refusal
+from sdrun.core.policy import Build, Policy
+from sdrun.errors import RuntimeUnavailable, VerificationFailed, from_refusal
+from sdrun.runtime.protocol import ContainerRuntime, GpuRequest, LocalImage
+
+_TRIAL = "sdrun-trial:"  # a build under way, not proven yet
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user says about where to run. `index`: a file; None: the images that are here. `image`: one image by tag,
+    digest, id or target; the same checks hold for it."""
+
+    gpu: str = "auto"
+    allow_cpu: bool = False
+    allow_jit: bool = True
+    image: str | None = None
+    index: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The plan, the host it is for, and the image: `local` is None where it would have to be pulled first and nothing was to be
+    fetched. `notes` are for people."""
+
+    plan: Plan
+    host: HostFacts
+    local: LocalImage | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def image(self) -> str:
+        """What to hand to the runtime: the content id of a local image, else the plan's reference by digest."""
+        return self.local.id if self.local is not None else self.plan.image
+
+    @property
+    def processor_level(self) -> str:
+        """The x86-64 level the image's host code was built for, empty where it does not say."""
+        return self.local.labels.get(CPU_LEVEL, "") if self.local is not None else ""
+
+    @property
+    def gpu(self) -> GpuRequest | None:
+        """What to hand over."""
+        access = self.plan.gpu_access
+        return None if access == "none" else GpuRequest(access, self.plan.handover.requests)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """How what is missing may be had. `pull`: from a registry; `build`: makes a target's image, None where that was not asked
+    for; `progress` is told of a pull as (layer, bytes done, bytes in all)."""
+
+    pull: bool = True
+    build: Callable[[Build], None] | None = None
+    progress: Callable[[str, int, int], None] | None = None
+    say: Callable[[str], None] = field(default=lambda text: None)
+
+
+def choose(runtime: ContainerRuntime, wishes: Wishes, fetching: Fetching, environ: Mapping[str, str] = os.environ) -> Chosen:
+    """The image to run here. Raises the resolver's refusal as an error, RuntimeUnavailable (`image-missing`) where no engine
+    image is on this machine at all, BadConfiguration for a bad index or bad facts, and what a pull or a build raises."""
+    from sdrun.probe.overrides import current_host
+
+    host = current_host(environ, runtime.facts())
+    policy = _policy(wishes, environ)
+    index = _index(runtime, wishes, fetching)
+    answer = _resolve(host, index, policy)
+    if isinstance(answer, Refusal) and answer.change.build and fetching.build and _build_suffices(answer, wishes):
+        fetching.build(answer.change.build)
+        answer = _resolve(host, local_index(runtime)[0], _policy(wishes, environ))
+    if isinstance(answer, Refusal):
+        raise _refused(answer, index, wishes)
+    return Chosen(answer, host, _present(runtime, answer, fetching), (*host.notes, *answer.handover.notes))
+
+
+def _policy(wishes: Wishes, environ: Mapping[str, str]) -> Policy:
+    from sdrun.probe.visible import visible_devices
+
+    return Policy(
+        gpu=wishes.gpu,
+        allow_cpu=wishes.allow_cpu,
+        allow_jit=wishes.allow_jit,
+        image=wishes.image if wishes.index else None,  # without an index file the index holds that image alone
+        visible=visible_devices(environ),
+        device_order="pci-bus-id" if environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" else "fastest-first",
+    )
+
+
+def _resolve(host: HostFacts, index: Index, policy: Policy) -> Plan | Refusal:
+    from sdrun.catalog.cuda import load_cuda_facts
+    from sdrun.core.resolve import resolve
+
+    return resolve(host, index, policy, load_cuda_facts())
+
+
+def _build_suffices(refusal: Refusal, wishes: Wishes) -> bool:
+    """Whether the image alone is missing: a host without a GPU also needs --allow-cpu, another refusal a newer driver."""
+    change = refusal.change
+    return wishes.image is None and not (change.driver or change.gpu_access or (change.allow_cpu and not wishes.allow_cpu))
+
+
+def _refused(refusal: Refusal, index: Index, wishes: Wishes) -> Exception:
+    if wishes.index is None and not index.images and refusal.change.build and (refusal.id != "no-gpu" or wishes.allow_cpu):
+        target = refusal.change.build.target
+        return RuntimeUnavailable(
+            f"no engine image is on this machine; {target} would fit", f"sdrun build {target}", id="image-missing"
+        )
+    return from_refusal(refusal.id, refusal.exit_code, refusal.message, refusal.remedy)
+
+
+def _index(runtime: ContainerRuntime, wishes: Wishes, fetching: Fetching) -> Index:
+    if wishes.index is not None:
+        from sdrun.catalog.indexfile import read_index
+
+        return read_index(Path(wishes.index) if wishes.index != "-" else "-")
+    if wishes.image is None:
+        index, notes = local_index(runtime)
+        for note in notes:
+            fetching.say(note)
+        return index
+    return _index_of_one(_named(runtime, wishes.image, fetching), wishes.image)
+
+
+def _named(runtime: ContainerRuntime, reference: str, fetching: Fetching) -> LocalImage:
+    image = runtime.image(reference)
+    if image is not None:
+        return image
+    by_target = [i for i in runtime.images(TARGET) if i.tags and i.labels[TARGET] == reference]
+    if by_target:
+        return by_target[0]
+    if not fetching.pull or reference.startswith("sha256:"):
+        raise RuntimeUnavailable(
+            f"the image {reference} is not on this machine", "Pull it, or build it: sdrun build TARGET", id="image-missing"
+        )
+    fetching.say(f"pulling {reference}")
+    return runtime.pull(reference, fetching.progress)
+
+
+def _index_of_one(image: LocalImage, reference: str) -> Index:
+    try:
+        row = index_image_from_labels(image.labels, image.id, image.platform, image.size_bytes)
+    except Malformed as fault:
+        raise VerificationFailed(
+            f"{reference} is no engine image of sdrun: {fault}",
+            "Name an image that sdrun built, or leave --image out.",
+            id="image-differs",
+        ) from None
+    return Index(image.labels[ENGINE], (row,))
+
+
+def local_index(runtime: ContainerRuntime) -> tuple[Index, tuple[str, ...]]:
+    """The index of the engine images in the runtime's own store, and a note for each whose labels cannot be read. An image that
+    has lost its name to a newer build of itself, or has not got one yet, is no candidate."""
+    rows: dict[tuple[str, str], IndexImage] = {}
+    notes: list[str] = []
+    engine = "none"
+    for image in runtime.images(TARGET):
+        if not image.digests and all(tag.startswith(_TRIAL) for tag in image.tags):
+            continue
+        try:
+            row = index_image_from_labels(image.labels, image.id, image.platform, image.size_bytes)
+        except Malformed as fault:
+            notes.append(f"passing over {(image.tags or (image.id,))[0]}: {fault}")
+            continue
+        engine = image.labels[ENGINE] if engine == "none" else engine
+        key = (row.target, row.platform)
+        if key not in rows or any(tag.endswith(f":{row.tag}") for tag in image.tags):
+            rows[key] = row  # of several for one target the one that bears the target's own tag
+    return Index(engine, tuple(rows.values())), tuple(notes)
+
+
+def _present(runtime: ContainerRuntime, plan: Plan, fetching: Fetching) -> LocalImage | None:
+    image = runtime.image(plan.image)
+    if image is not None or not fetching.pull:
+        return image
+    if plan.image.startswith("sha256:"):
+        raise RuntimeUnavailable(
+            f"the image {plan.image[:19]} is not on this machine", f"sdrun build {plan.target}", id="image-missing"
+        )
+    fetching.say(f"pulling {plan.image}")
+    return runtime.pull(plan.image, fetching.progress)

@@ -1,0 +1,147 @@
+"""From a request to what the engine is told: its arguments, the files it may read, the one folder it may write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdrun.core.model import ModelFiles
+from sdrun.errors import UsageProblem
+from sdrun.launch.request import Request
+from sdrun.runtime.protocol import ContainerSpec, GpuRequest, Mount
+
+OUTPUT_FOLDER = "/out"
+# Role of a model file -> option of sd-cli (examples/common/common.cpp at 90e87bc). A value that begins with a dash is safe:
+# its parser takes the word after an option whatever it looks like.
+_ROLE_OPTIONS: Mapping[str, str] = {
+    "model": "--model",
+    "diffusion": "--diffusion-model",
+    "llm": "--llm",
+    "tae": "--tae",
+    "vae": "--vae",
+    "clip_l": "--clip_l",
+    "clip_g": "--clip_g",
+    "t5xxl": "--t5xxl",
+}
+# Options of the engine that name a file or folder to read: what stands after `--` is mounted like the model's files.
+_PATH_OPTIONS = frozenset(
+    {"--clip_vision", "--llm_vision", "--qwen2vl_vision", "--high-noise-diffusion-model", "--control-net", "--embd-dir"}
+    | {"--lora-model-dir", "--hires-upscalers-dir", "--photo-maker", "--upscale-model", "--end-img", "--mask"}
+    | {"--control-image", "--control-video", "--pm-id-images-dir", "--pm-id-embed-path", "-r", "--ref-image"}
+    | {"--qwen2vl", "--taesd", *_ROLE_OPTIONS.values()}
+)
+# Options that would take the run out of sdrun's hands: where the picture goes, what kind of run it is.
+_OWN_OPTIONS: Mapping[str, str] = {
+    "-o": "--output",
+    "--output": "--output",
+    "--output-begin-idx": "--batch",
+    "-b": "--batch",
+    "--batch-count": "--batch",
+    "-p": "--prompt",
+    "--prompt": "--prompt",
+    "-i": "--init",
+    "--init-img": "--init",
+    "-m": "--model",
+    "-M": "",
+    "--mode": "",
+    "--preview": "",
+    "--preview-path": "",
+}
+_ENVIRONMENT: Mapping[str, str] = {
+    "HOME": "/tmp",
+    "GGML_NO_BACKTRACE": "1",  # on abort ggml would fork a debugger; there is none in the image
+    "CUDA_CACHE_DISABLE": "1",  # a cache of compiled kernels would be lost with the container
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Paths as the engine sees them: `arguments` to it, and the `mounts` that make them true."""
+
+    arguments: tuple[str, ...]
+    mounts: tuple[Mount, ...]
+
+
+def inside(request: Request, model: ModelFiles, out: Path, name: str) -> Inside:
+    """`name` is the picture's file in the folder `out`, a %d pattern for a batch."""
+    mounts: list[Mount] = []
+    arguments: list[str] = []
+    for role, path in model.files.items():
+        target = f"/models/{role}/{path.name}"
+        mounts.append(Mount(path.resolve(), target))
+        arguments += [_ROLE_OPTIONS[role], target]
+    if request.init is not None:
+        target = f"/inputs/init/{request.init.name}"
+        mounts.append(Mount(request.init.resolve(), target))
+        arguments += ["--init-img", target]
+    passed, more = passed_through(request.engine_args)
+    mounts += [*more, Mount(out, OUTPUT_FOLDER, read_only=False)]
+    arguments += [*options(request), "--output", f"{OUTPUT_FOLDER}/{name}", *passed]
+    return Inside(tuple(arguments), tuple(mounts))
+
+
+def options(request: Request) -> list[str]:
+    """The engine's options for everything but files; what is None is left to the engine."""
+    words = ["--prompt", request.prompt]
+    if request.negative:
+        words += ["--negative-prompt", request.negative]
+    numbers: Iterable[tuple[str, object]] = (
+        ("--width", request.width),
+        ("--height", request.height),
+        ("--steps", request.steps),
+        ("--cfg-scale", request.cfg_scale),
+        ("--guidance", request.guidance),
+        ("--seed", request.seed),
+        ("--sampling-method", request.sampler),
+        ("--scheduler", request.scheduler),
+        ("--strength", request.strength),
+    )
+    for option, value in numbers:
+        if value is not None:
+            words += [option, str(value)]
+    if request.batch > 1:
+        words += ["--batch-count", str(request.batch), "--output-begin-idx", "1"]
+    return words
+
+
+def passed_through(arguments: Sequence[str]) -> tuple[list[str], list[Mount]]:
+    """The engine arguments with host paths turned into mounted ones. Raises UsageProblem for an option that sdrun itself sets
+    and for a path that is not there."""
+    words: list[str] = []
+    mounts: list[Mount] = []
+    rest = iter(arguments)
+    for word in rest:
+        if word in _OWN_OPTIONS:
+            own = _OWN_OPTIONS[word]
+            remedy = f"Use sdrun's own {own}, before the --." if own else "Leave it out."
+            raise UsageProblem(f"the engine argument {word} cannot be passed on", remedy)
+        words.append(word)
+        if word in _PATH_OPTIONS and (value := next(rest, None)) is not None:
+            path = Path(value).expanduser()
+            if not path.exists():
+                raise UsageProblem(f"{value!r}, named by {word}, does not exist", "Check the path.", id="file-missing")
+            target = f"/inputs/{len(mounts)}/{path.resolve().name}"
+            mounts.append(Mount(path.resolve(), target))
+            words.append(target)
+    return words, mounts
+
+
+def container(
+    image: str, what: Inside, user: str, name: str, labels: Mapping[str, str], gpu: GpuRequest | None, narrow_to: Sequence[str]
+) -> ContainerSpec:
+    """The whole container. `narrow_to`: UUIDs the engine may use where more GPUs than those are handed over."""
+    environment = dict(_ENVIRONMENT)
+    if narrow_to:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(narrow_to)
+    return ContainerSpec(
+        image=image,
+        command=what.arguments,
+        user=user,
+        mounts=what.mounts,
+        environment=environment,
+        gpu=gpu,
+        name=name,
+        labels=labels,
+        tmpfs=("/tmp",),
+    )

@@ -1,0 +1,243 @@
+"""`generate`: from a request to a picture in its place, or an error that says what to change."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdrun.core.model import ModelFiles
+from sdrun.errors import Interrupted, SdrunError
+from sdrun.launch.choosing import Chosen, Fetching, Wishes, choose
+from sdrun.launch.engine_args import container, inside
+from sdrun.launch.output import Destination, destination, full_disk, private_folder, publish
+from sdrun.launch.processor import check_processor
+from sdrun.launch.progress import Progress, ProgressReader
+from sdrun.launch.request import Request, check, completed
+from sdrun.launch.runlog import RunLog, state_folder
+from sdrun.launch.stopping import stoppable
+from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, Exit, Stream
+
+if TYPE_CHECKING:
+    from sdrun.launch.diagnosis import LogReader
+
+SCHEMA = "sdrun.generate/v1"
+RUN_TARGET_LABEL = "io.sdrun.run-target"
+
+
+def _nothing(text: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told what while it works. `note`: for people; `detail`: for those who want to know more; `progress`: the engine's
+    newest state; `output`: the engine's own bytes as they come."""
+
+    note: Callable[[str], None] = _nothing
+    detail: Callable[[str], None] = _nothing
+    progress: Callable[[Progress], None] = field(default=lambda state: None)
+    output: Callable[[Stream, bytes], None] = field(default=lambda stream, data: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything decided, nothing started."""
+
+    request: Request
+    model: ModelFiles
+    chosen: Chosen
+    destination: Destination
+
+    def spec(self, folder: Path, name: str, run: str) -> ContainerSpec:
+        """The container that writes the picture `name` into `folder`."""
+        what = inside(self.request, self.model, folder.absolute(), name)
+        return container(
+            self.chosen.image,
+            what,
+            f"{os.geteuid()}:{os.getegid()}",
+            run,
+            {RUN_TARGET_LABEL: self.chosen.plan.target},
+            self.chosen.gpu,
+            self.chosen.plan.handover.narrow_to,
+        )
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """The size the picture must have; None where the engine decides (a first picture's own, or engine arguments)."""
+        width, height = self.request.width, self.request.height
+        return None if width is None or height is None or self.request.engine_args else (width, height)
+
+    @property
+    def expected_gpu(self) -> bool | str:
+        """The name the engine must say of its device, where a GPU was chosen."""
+        gpus = self.chosen.plan.handover.gpus
+        return gpus[0].name if len(gpus) == 1 else self.chosen.plan.code_path != "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A picture, or several, and how it came about. `engine_seconds` by the runtime's clock, `seconds` of the whole call."""
+
+    prepared: Prepared
+    files: tuple[Path, ...]
+    device: str
+    engine_seconds: float
+    seconds: float
+    log: Path | None
+
+    def to_json(self) -> dict[str, object]:
+        """The document of `--json`, schema sdrun.generate/v1."""
+        plan = self.prepared.chosen.plan
+        return {
+            "schema": SCHEMA,
+            "files": [str(path) for path in self.files],
+            "seed": self.prepared.request.seed,
+            "model": self.prepared.model.name,
+            "target": plan.target,
+            "image": self.prepared.chosen.image,
+            "code_path": plan.code_path,
+            "device": self.device,
+            "seconds": {"engine": round(self.engine_seconds, 3), "total": round(self.seconds, 3)},
+            "log": str(self.log) if self.log else None,
+        }
+
+
+def prepare(
+    request: Request,
+    wishes: Wishes,
+    fetching: Fetching,
+    listener: Listener,
+    connect: Callable[[], ContainerRuntime],
+    environ: Mapping[str, str] = os.environ,
+) -> tuple[Prepared, ContainerRuntime]:
+    """Checks and decides everything, from what costs least to what costs most: the words of the request, the place of the
+    output, the model, then the runtime, the host and the image. Starts nothing but what `fetching` allows."""
+    from sdrun.catalog.models import models
+    from sdrun.models.store import resolve_model
+    from sdrun.resources import cache_root
+
+    _check(request)
+    place = destination(request.output, request.batch, Path.cwd())
+    model = resolve_model(request.model, models(), cache_root(), listener.note)
+    full = completed(request, model.defaults)
+    if request.seed is not None and request.seed < 0:
+        listener.note(f"seed {full.seed}")
+    inside(full, model, place.folder, "check")  # engine arguments are looked at before a daemon is
+    runtime = connect()
+    chosen = choose(runtime, wishes, fetching, environ)
+    check_processor(chosen.processor_level)
+    for note in chosen.notes:
+        listener.note(note)
+    return Prepared(full, model, chosen, place), runtime
+
+
+def _check(request: Request) -> None:
+    if request.sampler is None and request.scheduler is None:
+        check(request)
+        return
+    from sdrun.catalog.engines import engines
+
+    rows = engines().values()
+    samplers = dict.fromkeys(name for engine in rows for name in engine.samplers)
+    check(request, tuple(samplers), tuple(dict.fromkeys(name for engine in rows for name in engine.schedulers)))
+
+
+def command_line(prepared: Prepared, runtime: ContainerRuntime) -> str:
+    """The container command, quoted for a POSIX shell, that writes the picture straight to its place."""
+    place = prepared.destination
+    return shlex.join(runtime.command_line(prepared.spec(place.folder, place.direct_name, _run_name())))
+
+
+def generate(prepared: Prepared, runtime: ContainerRuntime, listener: Listener, started: float) -> Outcome:
+    """Runs the engine and puts the picture in its place. `started` is when the user began to wait (time.monotonic). Raises
+    Interrupted after Ctrl-C and the like, the verdict's error where the engine failed; nothing is left behind then."""
+    run = _run_name()
+    log = RunLog(state_folder() / "logs", run)
+    try:
+        with stoppable(), private_folder(prepared.destination) as folder:
+            spec = prepared.spec(folder, prepared.destination.engine_name, run)
+            listener.detail(shlex.join(runtime.command_line(spec)))
+            watch = _Watch(log, listener)
+            exit = runtime.run(spec, watch.take)
+            _judge(exit, prepared, watch, folder, spec)
+            size = watch.aligned if watch.aligned and prepared.size else prepared.size
+            files = publish(prepared.destination, folder, size)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; no container and no unfinished picture was left behind", "") from None
+    except SdrunError as error:
+        _point_to(error, log.path)
+        raise
+    finally:
+        log.close()
+    device = ", ".join(f"CUDA{row.index} {row.name}" for row in watch.reader.devices) or "cpu"
+    return Outcome(prepared, files, device, exit.seconds, time.monotonic() - started, log.path)
+
+
+def _run_name() -> str:
+    return f"sdrun-{secrets.token_hex(6)}"
+
+
+class _Watch:
+    """Takes the engine's output to the log, the diagnosis and the display. What it needs is imported with the first bytes, when
+    the container is already running."""
+
+    def __init__(self, log: RunLog, listener: Listener) -> None:
+        self._log = log
+        self._listener = listener
+        self._progress = ProgressReader()
+        self._reader: LogReader | None = None
+
+    @property
+    def reader(self) -> LogReader:
+        """The diagnosis's view of the log."""
+        if self._reader is None:
+            from sdrun.launch.diagnosis import LogReader
+
+            self._reader = LogReader()
+        return self._reader
+
+    @property
+    def aligned(self) -> tuple[int, int] | None:
+        """The size the engine rounded the request up to, where it did."""
+        return self._progress.state.aligned
+
+    def take(self, stream: Stream, data: bytes) -> None:
+        """The sink of the run."""
+        self._log.write(data)
+        self.reader.feed(stream, data)
+        self._listener.output(stream, data)
+        if stream == "stdout":
+            for state in self._progress.feed(data):
+                self._listener.progress(state)
+
+
+def _judge(exit: Exit, prepared: Prepared, watch: _Watch, folder: Path, spec: ContainerSpec) -> None:
+    """Raises the verdict's error where the run failed, also where it succeeded on another device than the chosen one."""
+    from sdrun.launch.diagnosis import diagnose
+
+    verdict = diagnose(watch.reader, exit, prepared.expected_gpu)
+    if verdict is None:
+        return
+    if verdict.id == "output-not-written" and (full := full_disk(folder)) is not None:
+        raise full
+    error = verdict.to_error()
+    error.message = _outside(error.message, spec)
+    raise error
+
+
+def _outside(text: str, spec: ContainerSpec) -> str:
+    """Container paths in a message as the user knows them."""
+    for mount in sorted(spec.mounts, key=lambda mount: -len(mount.target)):
+        text = text.replace(mount.target, str(mount.source))
+    return text
+
+
+def _point_to(error: SdrunError, log: Path | None) -> None:
+    if log is not None and not isinstance(error, Interrupted) and log.exists() and log.stat().st_size:
+        error.detail = "\n".join([*([error.detail.rstrip("\n")] if error.detail else []), f"whole log: {log}"])

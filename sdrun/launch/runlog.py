@@ -1,0 +1,55 @@
+"""The engine's whole output, kept in the state folder so that a failure can be looked at later. The last 20 are kept."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+KEPT = 20
+
+
+def state_folder() -> Path:
+    """SDRUN_STATE_DIR, else the XDG state folder."""
+    if override := os.environ.get("SDRUN_STATE_DIR"):
+        return Path(override).expanduser().absolute()
+    from platformdirs import user_state_path
+
+    return user_state_path("sdrun")
+
+
+class RunLog:
+    """One run's log. A state folder that cannot be written, or a full disk, costs the log and not the run: `path` is None
+    then."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.path: Path | None = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{name}.log"
+        self._file: BinaryIO | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("xb", buffering=0)
+        except OSError:
+            self.path = None
+
+    def write(self, data: bytes) -> None:
+        """Appends the bytes as they came."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(data)
+        except OSError:
+            self._file.close()
+            self._file = self.path = None
+
+    def close(self) -> None:
+        """Ends the log and forgets the oldest ones."""
+        if self._file is not None and self.path is not None:
+            self._file.close()
+            forget_old(self.path.parent)
+
+
+def forget_old(folder: Path) -> None:
+    """Removes all but the newest 20 logs; another run may be doing the same."""
+    for old in sorted(folder.glob("*.log"))[:-KEPT]:
+        old.unlink(missing_ok=True)

@@ -1,0 +1,33 @@
+"""Signals that end a run: each becomes a KeyboardInterrupt, so that whatever is under way is put in order on the way out."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Within it SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread. One that the parent had ignored (nohup)
+    stays ignored. Does nothing outside the main thread, where Python sets no handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number in (n for n, handler in before.items() if handler is not signal.SIG_IGN):
+        signal.signal(number, _raise)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, handler)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
