@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import cast
 
+from sdrun.catalog.cuda import load_cuda_facts
 from sdrun.catalog.engines import engines
 from sdrun.catalog.rows import each, fields, parsed, texts
 from sdrun.catalog.yamlfile import YamlFile
@@ -17,12 +18,12 @@ from sdrun.core.decode import Fields, Malformed
 from sdrun.core.engine import Engine
 from sdrun.core.index import COMPRESSIONS, Compression
 from sdrun.core.target import Base, Target, TargetId
-from sdrun.core.version import CudaVersion, DriverVersion
+from sdrun.core.version import CudaVersion
 from sdrun.resources import images_dir
 
 PLATFORMS = ("linux/amd64", "linux/arm64")
 _BASE_KEYS = ("base", "suite", "image", "packages", "licence")
-_CUDA_KEYS = ("toolkit", "sass", "ptx", "toolchains", "fatbin_compression", "min_driver")
+_CUDA_KEYS = ("toolkit", "sass", "ptx", "toolchains", "fatbin_compression")
 _TARGET_KEYS = ("target", "engine", "platform", "base", "cpu_level", *_CUDA_KEYS)
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?")
 
@@ -84,10 +85,9 @@ def _target(row: Fields, default: str, known: Mapping[str, Engine], bases: Mappi
         ptx=tuple(sorted(parsed(row, "ptx", Arch.parse))),
         toolchains=texts(row, "toolchains", optional=True),
         fatbin_compression=_compression(row),
-        min_driver=row.find_parsed("min_driver", DriverVersion.parse),
     )
     _agree(row, target)
-    return target
+    return target if target.toolkit is None else _checked_by_facts(row, target, target.toolkit)
 
 
 def _agree(row: Fields, target: Target) -> None:
@@ -100,7 +100,7 @@ def _agree(row: Fields, target: Target) -> None:
             if row.find(name, object) is not None:
                 raise Malformed(row.key(name), "has no meaning for a target without CUDA code")
         return
-    for name in ("toolchains", "min_driver", "fatbin_compression"):
+    for name in ("toolchains", "fatbin_compression"):
         if not row.find(name, object):
             raise Malformed(row.key(name), "is missing or empty; a CUDA target needs it")
     if len(set(target.sass)) != len(target.sass) or len(set(target.ptx)) != len(target.ptx):
@@ -109,6 +109,22 @@ def _agree(row: Fields, target: Target) -> None:
         raise Malformed(row.key("sass"), f"must be exactly [{str(target.id.arch)!r}] as the id {target.id} says")
     if target.id.arch is None and len(target.sass) < 2:
         raise Malformed(row.key("sass"), "must name several archs, or the id be that of one arch")
+
+
+def _checked_by_facts(row: Fields, target: Target, toolkit: CudaVersion) -> Target:
+    """The target with its driver floor; refuses what its toolkit cannot emit and sources that do not have it."""
+    facts = load_cuda_facts()
+    known = facts.toolkits.get(toolkit)
+    if known is None:
+        raise Malformed(row.key("toolkit"), f"toolkits.yaml does not know CUDA {toolkit}")
+    for arch in target.sass:
+        if arch not in known.sass:
+            raise Malformed(row.key("sass"), f"CUDA {toolkit} emits no machine code for {arch}")
+    for toolchain in target.toolchains:
+        if toolchain not in known.toolchains:
+            raise Malformed(row.key("toolchains"), f"{toolchain[:40]!r} does not provide CUDA {toolkit}")
+    floor = facts.min_driver(toolkit, ptx_only=not target.sass, zstd=target.fatbin_compression == "zstd")
+    return replace(target, min_driver=floor)
 
 
 def _one_of(row: Fields, name: str, known: tuple[str, ...]) -> str:

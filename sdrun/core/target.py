@@ -57,7 +57,8 @@ class Base:
 @dataclass(frozen=True, slots=True)
 class Target:
     """One row of what gets built. `sass` and `ptx` are what the finished binary must hold, sorted; `toolkit`, `toolchains`,
-    `fatbin_compression` and `min_driver` are empty for `cpu`; `cpu_level` is a psABI level such as `x86-64-v3`."""
+    `fatbin_compression` and `min_driver` (the oldest driver that runs it) are empty for `cpu`; `cpu_level` is a psABI level
+    such as `x86-64-v3`."""
 
     id: TargetId
     engine: str

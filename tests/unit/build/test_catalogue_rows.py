@@ -46,13 +46,33 @@ def test_one_row_adds_a_target(copy: Copy) -> None:
     sass: ["89"]
     toolchains: [nvidia, debian]
     fatbin_compression: none
-    min_driver: "525.60.13"
     platform: linux/amd64
     cpu_level: x86-64-v3
     base: debian-bookworm
 """
     found = targets(copy("targets.yaml", "targets:\n", row)).rows
     assert [row.tag for row in found] == ["sdcpp-90e87bc-cu124-sm89", "sdcpp-90e87bc-cpu"]
+    assert str(found[0].min_driver) == "525.60.13"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("toolkit", '"12.7"', "toolkits.yaml does not know CUDA 12.7"),
+        ("sass", '["120"]', "CUDA 12.4 emits no machine code for 120"),
+        ("sass", "[89]", r"sass\[0\]: must be a string, not 89"),
+        ("toolchains", "[homebrew]", "'homebrew' does not provide CUDA 12.4"),
+        ("toolchains", "[]", "toolchains: is missing or empty"),
+        ("fatbin_compression", "gzip", "must be one of none, lz4, zstd"),
+    ],
+)
+def test_cuda_rows_that_cannot_be(copy: Copy, key: str, value: str, fault: str) -> None:
+    fields = {"toolkit": '"12.4"', "sass": '["89"]', "toolchains": "[nvidia]", "fatbin_compression": "none", key: value}
+    fields |= {"platform": "linux/amd64", "cpu_level": "x86-64-v3", "base": "debian-bookworm"}
+    id = "cu127-sm89" if key == "toolkit" else "cu124-sm120" if value == '["120"]' else "cu124-sm89"
+    row = f"targets:\n  - target: {id}\n" + "".join(f"    {name}: {text}\n" for name, text in fields.items())
+    with pytest.raises(BadConfiguration, match=rf"targets.yaml:\d+: .*{fault}"):
+        targets(copy("targets.yaml", "targets:\n", row))
 
 
 @pytest.mark.parametrize(
