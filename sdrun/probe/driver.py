@@ -22,17 +22,20 @@ from sdrun.core.host import Gpu, MigSlice
 from sdrun.probe.answer import Answer, cuda_version, driver_version, is_gpu_uuid
 from sdrun.probe.failures import DMESG, cuda_failure, error_code, gpu_failure, nvml_failure
 from sdrun.probe.mig import nvml_slices, slice_of_libcuda
-from sdrun.probe.process import Finished, run_limited
+from sdrun.probe.process import Finished, NotStarted, run_limited
 
 MIB = 1 << 20
 UNNAMED = "NVIDIA GPU"
 READER = Path(__file__).with_name("driver_reader.py")
 
 
-def ask_driver(environ: Mapping[str, str], limit_s: float, hung_limit_s: float = 2.0) -> list[Answer]:
+def ask_driver(
+    environ: Mapping[str, str], limit_s: float, hung_limit_s: float = 2.0, meanwhile: Callable[[], None] | None = None
+) -> list[Answer]:
     """Asks NVML, then libcuda where NVML does not answer: one Answer for each that was asked, the last one the best. A library
     that crashes or hangs its process is noted, and the next gets a process of its own. Takes at most about `limit_s`, plus
-    `hung_limit_s` for libcuda after NVML hung: both talk to the same kernel module, which has then shown that it hangs."""
+    `hung_limit_s` for libcuda after NVML hung: both talk to the same kernel module, which has then shown that it hangs.
+    `meanwhile` is called while the first process works."""
     answers: list[Answer] = []
     waiting = ["nvml", "libcuda"]
     folder = _pynvml_folder()
@@ -42,10 +45,12 @@ def ask_driver(environ: Mapping[str, str], limit_s: float, hung_limit_s: float =
         )
     while waiting:
         try:
-            finished = run_limited([sys.executable or "", "-I", "-S", str(READER), folder, *waiting], environ, limit_s)
-        except OSError as fault:
-            note = f"The driver's libraries were not asked: {sys.executable or 'Python'} does not start ({fault.strerror})."
+            argv = [sys.executable or "", "-I", "-S", str(READER), folder, *waiting]
+            finished = run_limited(argv, environ, limit_s, meanwhile=meanwhile)
+        except NotStarted as fault:
+            note = f"The driver's libraries were not asked: {sys.executable or 'Python'} does not start ({fault})."
             return [*answers, _silent(waiting[0], note)]
+        meanwhile = None
         through = parse_rows(finished.output)
         answers += through
         waiting = [probe for probe in waiting if probe not in {answer.probe for answer in through}]

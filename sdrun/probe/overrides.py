@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from sdrun.core.capability import ComputeCapability
-from sdrun.core.host import Gpu, HostFacts, RuntimeFacts
+from sdrun.core.host import Gpu, HostFacts
 from sdrun.core.version import DriverVersion
 from sdrun.errors import BadConfiguration
-from sdrun.probe.detect import detect
+from sdrun.probe.detect import RuntimeSource, detect
 from sdrun.probe.hostfile import read_host_facts
 from sdrun.probe.machine import read_machine
 from sdrun.probe.sysfs import read_driver_version
@@ -24,18 +24,15 @@ OVERRIDE_UUID = "GPU-override"
 T = TypeVar("T")
 
 
-def current_host(
-    environ: Mapping[str, str] = os.environ, runtime: RuntimeFacts | None = None, root: Path = Path("/")
-) -> HostFacts:
+def current_host(environ: Mapping[str, str] = os.environ, runtime: RuntimeSource = None, root: Path = Path("/")) -> HostFacts:
     """The facts to decide on: those of SDRUN_HOST_FACTS where it is set (nothing is probed then, since it may be there because
-    a probe hangs), else the detected ones; the other two variables on top. `runtime` fills a gap in either. Raises
-    BadConfiguration (id `bad-host-facts`) naming file and key, or the variable."""
+    a probe hangs), else the detected ones; the other two variables on top. `runtime`, or what it returns where it is a function
+    (see `detect`), fills a gap in it. Raises BadConfiguration (id `bad-host-facts`) naming file and key, or the variable."""
     if not environ.get(FACTS):
         return apply_overrides(detect(root, environ, runtime), environ)
     host = read_host_facts(environ[FACTS])
-    host = replace(
-        host, runtime=host.runtime or runtime, notes=(*host.notes, *_file_against_machine(host, environ[FACTS], root))
-    )
+    asked = host.runtime or (runtime() if callable(runtime) else runtime)
+    host = replace(host, runtime=asked, notes=(*host.notes, *_file_against_machine(host, environ[FACTS], root)))
     return apply_overrides(host, environ)
 
 

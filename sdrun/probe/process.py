@@ -7,11 +7,15 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 _REAP_S = 1.0
+
+
+class NotStarted(Exception):
+    """The program cannot be started; the text is the operating system's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +39,35 @@ class Finished:
             return f"signal {-self.code}"
 
 
-def run_limited(argv: Sequence[str], environ: Mapping[str, str], limit_s: float, max_bytes: int = 1 << 20) -> Finished:
+def run_limited(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    limit_s: float,
+    max_bytes: int = 1 << 20,
+    meanwhile: Callable[[], None] | None = None,
+) -> Finished:
     """Runs `argv` in a session of its own and collects its stdout; stderr and stdin are closed off. After `limit_s` seconds or
     `max_bytes` bytes its whole process group is killed. A process that not even SIGKILL ends (it waits inside the kernel) is
-    left behind after one more second. Raises OSError when it cannot be started."""
-    deadline = time.monotonic() + limit_s
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=dict(environ),
-        cwd="/",
-        start_new_session=True,
-    )
+    left behind after one more second. `meanwhile` is called once the process runs, and its time is not counted. Raises
+    NotStarted, and what `meanwhile` raises."""
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=dict(environ),
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as fault:
+        raise NotStarted(fault.strerror) from None
     assert process.stdout is not None
     code: int | None = None
     try:
+        if meanwhile is not None:
+            meanwhile()
+        deadline = time.monotonic() + limit_s
         output, whole = _read(process.stdout.fileno(), deadline, max_bytes)
         if whole:
             code = process.wait(max(deadline - time.monotonic(), 0.0))

@@ -13,7 +13,7 @@ from sdrun.core.host import Gpu
 from sdrun.core.version import DriverVersion
 from sdrun.probe.answer import Answer, driver_version, is_gpu_uuid
 from sdrun.probe.libraries import WSL_FOLDER
-from sdrun.probe.process import Finished, run_limited
+from sdrun.probe.process import Finished, NotStarted, run_limited
 
 FIELDS = ("index", "uuid", "name", "compute_cap", "driver_version", "memory.total")
 _NO_DEVICES = "No devices were found"
@@ -59,8 +59,8 @@ def _query(program: str, fields: tuple[str, ...], environ: Mapping[str, str], li
     argv = [program, f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     try:
         return run_limited(argv, environ, limit_s)
-    except OSError as fault:
-        return f"nvidia-smi does not start ({fault.strerror})."
+    except NotStarted as fault:
+        return f"nvidia-smi does not start ({fault})."
 
 
 def parse_csv(text: str, *, with_capability: bool = True) -> tuple[list[SmiRow], list[str]]:

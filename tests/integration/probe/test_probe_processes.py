@@ -13,7 +13,7 @@ from sdrun.core.version import DriverVersion
 from sdrun.probe import detect
 from sdrun.probe import driver as driver_module
 from sdrun.probe.driver import ask_driver
-from sdrun.probe.process import run_limited
+from sdrun.probe.process import NotStarted, run_limited
 
 UUID = "GPU-6f2c1f0e-3a52-4b1e-9a55-1f4f3c0b7d21"
 ROW = f"0, {UUID}, NVIDIA H100 80GB HBM3, 9.0, 580.159.04, 81559"
@@ -97,7 +97,7 @@ def test_bytes_that_are_no_text() -> None:
 
 
 def test_program_that_is_not_there() -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(NotStarted, match="No such file"):
         run_limited(["/nonexistent"], {}, 1.0)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdrun.core.capability import ComputeCapability
-from sdrun.core.host import HostFacts, from_json, to_json
+from sdrun.core.host import HostFacts, RuntimeFacts, from_json, to_json
 from sdrun.core.version import CudaVersion, DriverVersion
 from sdrun.probe import detect
 
@@ -274,6 +274,28 @@ def test_libraries_that_are_none(empty_root: Path, tmp_path: Path) -> None:
     host = detect(empty_root, {"LD_LIBRARY_PATH": str(tmp_path)}, limit_s=LIMIT_S)
     assert host.probe == "none"
     assert [note.split(":")[0] for note in host.notes] == ["NVML failed with code 12", "libcuda.so.1 is missing"]
+
+
+def test_runtime_is_asked_once_while_the_driver_works(driver_folder: Path, empty_root: Path) -> None:
+    calls: list[float] = []
+
+    def ask() -> RuntimeFacts:
+        calls.append(time.monotonic())
+        return RuntimeFacts("docker", "28.5.2")
+
+    environ = {"LD_LIBRARY_PATH": str(driver_folder), "STUB_NVML": "crash=1"}
+    host = detect(empty_root, environ, ask, limit_s=LIMIT_S)
+    assert (len(calls), host.runtime, host.probe) == (1, RuntimeFacts("docker", "28.5.2"), "libcuda")
+
+
+def test_what_the_runtime_raises_is_raised_and_ends_the_probe(driver_folder: Path, empty_root: Path) -> None:
+    def ask() -> RuntimeFacts:
+        raise ConnectionRefusedError("daemon")
+
+    start = time.monotonic()
+    with pytest.raises(ConnectionRefusedError):
+        detect(empty_root, {"LD_LIBRARY_PATH": str(driver_folder), "STUB_NVML": "hang=1"}, ask, limit_s=LIMIT_S)
+    assert time.monotonic() - start < LIMIT_S / 2
 
 
 def test_nothing_is_loaded_into_this_process(look) -> None:

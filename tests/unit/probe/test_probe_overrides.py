@@ -185,6 +185,21 @@ def test_current_host_without_variables_detects(make_root) -> None:
     assert current_host({}, None, root) == detect(root, {})
 
 
+def test_runtime_may_be_a_function(tmp_path: Path, make_root) -> None:
+    calls: list[None] = []
+
+    def ask() -> RuntimeFacts:
+        calls.append(None)
+        return RuntimeFacts("podman", "5.0")
+
+    root = make_root({})
+    path = written(tmp_path, DOCUMENT)
+    for environ in ({}, {"SDRUN_HOST_FACTS": str(path)}):
+        calls.clear()
+        assert current_host(environ, ask, root).runtime == RuntimeFacts("podman", "5.0")
+        assert len(calls) == 1
+
+
 def test_detect_of_an_empty_root(make_root) -> None:
     runtime = RuntimeFacts("docker", "28.5.2")
     found = detect(make_root({}), {}, runtime)
