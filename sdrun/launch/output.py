@@ -72,14 +72,13 @@ def destination(output: Path | None, batch: int, cwd: Path) -> Destination:
     else:
         output = output.expanduser()
         output = output if output.is_absolute() else cwd / output
-        try:
-            if output.is_dir():
-                found = _free(output, batch)
-            else:
-                _check_name(output.name)
-                found = Destination(output.parent, _numbered(output.name, batch))
-        except ValueError:
-            raise UsageProblem("the output's name holds a zero byte", "Name another file.") from None
+        if "\0" in str(output):
+            raise UsageProblem("the output's name holds a zero byte", "Name another file.")
+        if output.is_dir():
+            found = _free(output, batch)
+        else:
+            _check_name(output.name)
+            found = Destination(output.parent, _numbered(output.name, batch))
     _check_writable(found)
     return found
 
