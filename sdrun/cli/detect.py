@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from sdrun.cli.console import Console
-from sdrun.core.host import HostFacts, to_json
-from sdrun.probe import current_host
-from sdrun.runtime.quick import runtime_facts
+from sdrun.core.host import HostFacts, RuntimeFacts, to_json
+from sdrun.probe.overrides import current_host
 
 
 def command(
@@ -23,14 +22,29 @@ def command(
     SDRUN_DRIVER_VERSION override what is found; that is said aloud.
     """
     console: Console = ctx.obj
-    runtime, reason = runtime_facts(console.settings().runtime, os.environ)
-    host = current_host(os.environ, runtime)
-    for note in (*host.notes, *([reason] if reason else ())):
-        console.note(f"note: {note}")
+    host = look(console)
     if as_json:
         console.document(to_json(host))
     else:
         console.result("\n".join(describe(host)))
+
+
+def look(console: Console) -> HostFacts:
+    """This host's facts, overrides applied; what was noticed is said on stderr. The container runtime is asked while the
+    driver's own probe works."""
+    reasons: list[str] = []
+
+    def runtime() -> RuntimeFacts | None:
+        from sdrun.runtime.quick import runtime_facts
+
+        facts, reason = runtime_facts(console.settings().runtime, os.environ)
+        reasons.extend([reason] if reason else [])
+        return facts
+
+    host = current_host(os.environ, runtime)
+    for note in (*host.notes, *reasons):
+        console.note(f"note: {note}")
+    return host
 
 
 def describe(host: HostFacts) -> list[str]:

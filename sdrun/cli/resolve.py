@@ -72,14 +72,9 @@ def _host(console: Console, file: str | None) -> HostFacts:
         from sdrun.probe.hostfile import read_host_facts
 
         return read_host_facts(file)
-    from sdrun.probe import current_host
-    from sdrun.runtime.quick import runtime_facts
+    from sdrun.cli.detect import look
 
-    runtime, reason = runtime_facts(console.settings().runtime, os.environ)
-    facts = current_host(os.environ, runtime)
-    for note in (*facts.notes, *([reason] if reason else ())):
-        console.note(f"note: {note}")
-    return facts
+    return look(console)
 
 
 def _index(console: Console, file: str | None) -> Index:

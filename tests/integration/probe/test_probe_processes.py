@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sdrun.core.version import DriverVersion
-from sdrun.probe import detect
 from sdrun.probe import driver as driver_module
+from sdrun.probe.detect import detect
 from sdrun.probe.driver import ask_driver
 from sdrun.probe.process import NotStarted, run_limited
 

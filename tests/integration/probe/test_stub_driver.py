@@ -11,7 +11,7 @@ import pytest
 from sdrun.core.capability import ComputeCapability
 from sdrun.core.host import HostFacts, RuntimeFacts, from_json, to_json
 from sdrun.core.version import CudaVersion, DriverVersion
-from sdrun.probe import detect
+from sdrun.probe.detect import detect
 
 LIMIT_S = 8.0  # far above what an answer takes, also on a busy machine
 NO_CUDA = {"STUB_CUDA": "init=100"}

@@ -14,8 +14,10 @@ from sdrun.core.capability import ComputeCapability
 from sdrun.core.host import HostFacts, RuntimeFacts, from_json, to_json
 from sdrun.core.version import CudaVersion, DriverVersion
 from sdrun.errors import BadConfiguration
-from sdrun.probe import apply_overrides, current_host, detect, read_host_facts
 from sdrun.probe import hostfile as hostfile_module
+from sdrun.probe.detect import detect
+from sdrun.probe.hostfile import read_host_facts
+from sdrun.probe.overrides import apply_overrides, current_host
 
 UUID = "GPU-6f2c1f0e-3a52-4b1e-9a55-1f4f3c0b7d21"
 DOCUMENT: dict[str, object] = {

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from sdrun.core.host import HostFacts
-from sdrun.probe import read_host_facts
 from sdrun.probe.answer import Answer
 from sdrun.probe.driver import parse_rows
+from sdrun.probe.hostfile import read_host_facts
 from sdrun.probe.smi import judge, parse_csv
 from sdrun.probe.sysfs import read_driver_version, read_kernel_gpus
 

@@ -1,0 +1,81 @@
+"""The front of the program: help, version, usage errors, and what a defect looks like."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from sdrun.cli import main as front
+from sdrun.cli.verbs import PANELS, VERBS
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "sdrun", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_help_names_every_verb_and_imports_none() -> None:
+    code = (
+        "import sys; sys.argv = ['sdrun', '--help']\n"
+        "from sdrun.cli.main import main\n"
+        "rc = main()\n"
+        f"loaded = [m for m in sys.modules if m in {[f'sdrun.cli.{verb}' for verb in VERBS]!r}]\n"
+        "heavy = [m for m in ('docker', 'yaml', 'jinja2', 'pynvml', 'requests') if m in sys.modules]\n"
+        "sys.exit(f'{rc} {loaded} {heavy}' if rc or loaded or heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for verb in VERBS:
+        assert verb in done.stdout
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_loads_and_has_help(verb: str) -> None:
+    assert VERBS[verb][0] in PANELS
+    done = run(verb, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+def test_version_is_one_line() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("sdrun ")
+
+
+def test_a_mistyped_verb_is_suggested() -> None:
+    done = run("genrate")
+    assert done.returncode == 2
+    assert "generate" in done.stderr
+    assert "remedy:" in done.stderr
+
+
+def test_usage_errors_are_json_when_json_was_asked_for() -> None:
+    done = run("resolve", "--json", "--no-such-option")
+    assert done.returncode == 2
+    document = json.loads(done.stdout)
+    assert document["schema"] == "sdrun.error/v1"
+    assert (document["id"], document["exit_code"]) == ("usage", 2)
+    assert document["remedy"]
+
+
+def test_no_arguments_is_help_and_usage_exit() -> None:
+    done = run()
+    assert done.returncode == 2
+    assert "Usage" in done.stdout + done.stderr
+
+
+def test_a_defect_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> object:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(front, "_program", broken)
+    monkeypatch.setattr(sys, "argv", ["sdrun", "detect"])
+    monkeypatch.delenv("SDRUN_TRACEBACK", raising=False)
+    assert front.main() == 1
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError" in said
+    assert "Traceback" not in said
+    monkeypatch.setenv("SDRUN_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        front.main()
