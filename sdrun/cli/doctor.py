@@ -31,12 +31,11 @@ def command(
 
     Ends with 0 when nothing failed, else with the exit code of the first failure: the one that a run would end with.
     """
-    from sdrun.catalog.config import load_settings
     from sdrun.launch.doctor import examine, survey, worst
     from sdrun.launch.doctor.check import to_json
 
     console: Console = ctx.obj
-    checks = examine(survey(load_settings(console.config), index, host))
+    checks = examine(survey(console.settings(), index, host))
     if as_json:
         console.document(to_json(checks))
     else:

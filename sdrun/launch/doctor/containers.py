@@ -11,6 +11,7 @@ from sdrun.core.index import Index
 from sdrun.core.plan import Plan
 from sdrun.core.resolve import resolve
 from sdrun.errors import SdrunError
+from sdrun.launch.choosing import local_index
 from sdrun.launch.diagnosis import LogReader, diagnose, diagnose_runtime
 from sdrun.launch.doctor.check import Outcome, fail, failed_by, ok, skip, warn
 from sdrun.launch.doctor.surroundings import Surroundings, policy
@@ -95,7 +96,7 @@ def container(around: Surroundings) -> Outcome:
         return skip("no container runtime")
     host = around.host.or_none()
     platform = host.platform if host is not None else None
-    local = [row for row in _local(around).images if platform in (None, row.platform)]
+    local = [row for row in local_index(around.runtime())[0].images if platform in (None, row.platform)]
     if not local:
         return skip("no engine image here")
     chosen = min(local, key=lambda row: (not row.is_cpu, row.target))
@@ -103,12 +104,6 @@ def container(around: Surroundings) -> Outcome:
         return skip("the images here need a GPU")
     spec = ContainerSpec(chosen.image, ("--version",), user=_caller())
     return _run(around, spec, chosen.tag or chosen.target)
-
-
-def _local(around: Surroundings) -> Index:
-    from sdrun.launch.doctor.surroundings import local_index
-
-    return local_index(around.runtime())
 
 
 def _caller() -> str:

@@ -14,7 +14,8 @@ from sdrun.launch.doctor.surroundings import Surroundings
 
 # What only changes what is found out; the others change what is done with it.
 FACT_VARIABLES = ("SDRUN_HOST_FACTS", "SDRUN_COMPUTE_CAPABILITY", "SDRUN_DRIVER_VERSION")
-VARIABLES = (*FACT_VARIABLES, "SDRUN_RUNTIME", "SDRUN_INDEX", "SDRUN_REGISTRY", "SDRUN_CACHE_DIR", "SDRUN_TRACEBACK")
+PLACE_VARIABLES = ("SDRUN_RUNTIME", "SDRUN_INDEX", "SDRUN_REGISTRY", "SDRUN_CACHE_DIR", "SDRUN_STATE_DIR")
+VARIABLES = (*FACT_VARIABLES, *PLACE_VARIABLES, "SDRUN_TRACEBACK")
 CUDA_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 _FLAGS = re.compile(r"^flags\s*:(.*)$", re.MULTILINE)
 
@@ -117,7 +118,7 @@ def processor(around: Surroundings) -> Outcome:
     if missing:
         seen = f"processor is {level}, images need {', '.join(sorted(needed))} (it lacks {', '.join(missing[:4])})"
         return fail(
-            seen, f"Use a newer machine, or add a target with cpu_level: {level} to images/targets.yaml and build it.", 4
+            seen, f"Use a newer machine, or add a target with cpu_level: {level} to images/targets.yaml and build it.", 9
         )
     return ok(f"{level}, images need {', '.join(sorted(needed))}")
 

@@ -40,7 +40,7 @@ def disk_images(around: Surroundings) -> Outcome:
 
 def disk_models(around: Surroundings) -> Outcome:
     """Room for a model in the store."""
-    return _room(around.cache, LEAST_BYTES, "a model at Q4_0 needs about", "sdrun models rm", warn_below=MODEL_BYTES)
+    return _room(around.cache, LEAST_BYTES, "a model at Q4_0 needs about", f"du -sh {around.cache}/*", warn_below=MODEL_BYTES)
 
 
 def _room(folder: Path, needed: int, what: str, remedy: str, warn_below: int) -> Outcome:
@@ -75,10 +75,19 @@ def _existing(folder: Path) -> Path:
 
 def cache(around: Surroundings) -> Outcome:
     """The cache must be the caller's to write: a run under sudo leaves folders behind that are root's."""
-    folder = around.cache
+    return _own(around.cache)
+
+
+def state(around: Surroundings) -> Outcome:
+    """Likewise the folder of the logs; without it a run works and its log is lost."""
+    outcome = _own(around.state)
+    return outcome if outcome.status == "ok" else warn(f"{outcome.seen}; no logs are kept", outcome.remedy or "")
+
+
+def _own(folder: Path) -> Outcome:
     there = _existing(folder)
     if there.exists() and not there.is_dir():
-        return fail(f"{there} is in the way of the cache {folder}, it is no folder", f"mv {there} {there}.old", 2)
+        return fail(f"{there} is in the way of the folder {folder}", f"mv {there} {there}.old", 2)
     if not os.access(there, os.W_OK | os.X_OK):
         return fail(f"{there} cannot be written by you", f'sudo chown -R "$(id -u):$(id -g)" {there}', 2)
     if there != folder:

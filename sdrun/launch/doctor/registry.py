@@ -45,6 +45,7 @@ CHECKS: tuple[Item, ...] = (
     Item("disk-images", places.disk_images, ("runtime",), exit_code=10, remedy="df -h (a file system hangs)"),
     Item("disk-models", places.disk_models, exit_code=10, remedy="df -h (a file system hangs)"),
     Item("cache", places.cache, exit_code=2, remedy="df -h (a file system hangs)"),
+    Item("state", places.state, exit_code=2, remedy="df -h (a file system hangs)"),
     Item("registry", places.registry, exit_code=7, remedy="Check network and proxy."),
     Item("clock", places.clock),
     Item("machine", host.machine, ("runtime", "gpu"), PROBE_LIMIT_S, exit_code=3, remedy=_NVIDIA_SMI),

@@ -17,6 +17,7 @@ from sdrun.core.plan import Plan, Refusal
 from sdrun.core.policy import Policy
 from sdrun.core.resolve import resolve
 from sdrun.errors import SdrunError
+from sdrun.launch.choosing import local_index
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage
 
 T = TypeVar("T")
@@ -66,6 +67,7 @@ class Surroundings:
     cuda: Once[CudaFacts]
     now: Callable[[], datetime]
     cache: Path
+    state: Path
     registry: str | None
     data_folder: Callable[[ContainerRuntime], Path | None]
     index: Once[Index]
@@ -80,6 +82,7 @@ class Surroundings:
         find_host: Callable[[ContainerRuntime | None], HostFacts],
         find_cuda: Callable[[], CudaFacts],
         cache: Path,
+        state: Path,
         published: Index | None = None,
         root: Path = Path("/"),
         from_file: bool = False,
@@ -90,7 +93,7 @@ class Surroundings:
         """Ties the parts together: index and answer follow from runtime, host and policy."""
         runtime, cuda = Once(open_runtime), Once(find_cuda)
         host = Once(lambda: find_host(runtime.or_none()))
-        index = Once(lambda: published if published is not None else local_index(runtime()))
+        index = Once(lambda: published if published is not None else local_index(runtime())[0])
         answer = Once(lambda: resolve(host(), index(), policy(environ), cuda()))
         return cls(
             environ=environ,
@@ -103,6 +106,7 @@ class Surroundings:
             cuda=cuda,
             now=now,
             cache=cache,
+            state=state,
             registry=registry,
             data_folder=data_folder,
             index=index,
@@ -117,23 +121,7 @@ class Surroundings:
 
 def policy(environ: Mapping[str, str]) -> Policy:
     """What a run without options asks for on this machine."""
-    from sdrun.probe import visible_devices
+    from sdrun.probe.visible import visible_devices
 
-    by_bus = environ.get("CUDA_DEVICE_ORDER") != "FASTEST_FIRST"
+    by_bus = environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
     return Policy(visible=visible_devices(environ), device_order="pci-bus-id" if by_bus else "fastest-first")
-
-
-def local_index(runtime: ContainerRuntime) -> Index:
-    """The engine images in the runtime's own store, as an index; one whose labels are not what sdrun writes is left out."""
-    from sdrun.core import labels
-    from sdrun.core.decode import Malformed
-
-    rows = []
-    engine = "local"
-    for image in runtime.images(labels.TARGET):
-        try:
-            rows.append(labels.index_image_from_labels(image.labels, image.id, image.platform))
-        except Malformed:
-            continue
-        engine = image.labels[labels.ENGINE]
-    return Index(engine, tuple(rows))

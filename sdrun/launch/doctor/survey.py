@@ -24,7 +24,10 @@ def survey(
     """Where to look. Files that are named are read at once: raises BadConfiguration where one is wrong."""
     from sdrun.catalog.cuda import load_cuda_facts
     from sdrun.catalog.indexfile import read_index
-    from sdrun.probe import apply_overrides, current_host, detect, read_host_facts
+    from sdrun.launch.runlog import state_folder
+    from sdrun.probe.detect import detect
+    from sdrun.probe.hostfile import read_host_facts
+    from sdrun.probe.overrides import apply_overrides, current_host
     from sdrun.resources import cache_root
     from sdrun.runtime import connect
 
@@ -46,6 +49,7 @@ def survey(
         find_host=find_host,
         find_cuda=load_cuda_facts,
         cache=cache_root(),
+        state=state_folder(),
         published=read_index(wanted) if wanted else None,
         from_file=given is not None,
         registry=chosen.registry,

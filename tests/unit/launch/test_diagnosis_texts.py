@@ -155,6 +155,8 @@ RUNTIME = [
     ("No such image: sdrun:none", "image-missing", 6),
     ("standard_init_linux.go:228: exec user process caused: exec format error", "platform-mismatch", 4),
     ('exec: "sd-cli": executable file not found in $PATH: unknown', "image-differs", 7),
+    ('exec: "docker-init": executable file not found in $PATH: unknown', "runtime-failed", 6),
+    ("invalid reference format: repository name must be lowercase", "bad-option", 2),
     ("Bind for 127.0.0.1:1234 failed: port is already allocated", "port-in-use", 2),
     ('invalid mount config for type "bind": bind source path does not exist: /nowhere', "runtime-failed", 6),
     ("fork/exec /usr/bin/runc: cannot allocate memory", "out-of-memory", 10),
