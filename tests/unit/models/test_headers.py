@@ -106,7 +106,7 @@ def test_alignment_moves_the_data() -> None:
         (gguf(dimensions=(2**32, 2**32)), "its header tells of"),
         (safetensors({}), "no tensors"),
         (safetensors({"__metadata__": {}}), "no tensors"),
-        (safetensors({"a": {"data_offsets": [0, 16]}}, bytes(15)), "bytes of the"),
+        (safetensors({"a": {"dtype": "F16", "shape": [8], "data_offsets": [0, 16]}}, bytes(15)), "bytes of the"),
         (safetensors({"a": {"data_offsets": [0, "16"]}}), "cannot be read"),
         (safetensors({"a": {"data_offsets": [16, 0]}}), "cannot be read"),
         (safetensors({"a": []}), "cannot be read"),
