@@ -64,8 +64,9 @@ def _stale(around: Surroundings, host: HostFacts) -> str | None:
 
 def image(around: Surroundings) -> Outcome:
     """What `sdrun generate` would run here, and what it would run if that were not there."""
-    index = around.index()
-    host = around.host()
+    if around.published is None and around.runtime.or_none() is None:
+        return skip("no container runtime to look in, and no index named")
+    index, host = around.index(), around.host()
     if not index.images:
         where = "the index is empty" if around.published is not None else "no engine image here and no index named"
         return fail(where, "sdrun build cpu (or name the published images: SDRUN_INDEX=FILE)", 4)

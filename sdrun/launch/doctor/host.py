@@ -32,9 +32,9 @@ def gpu(around: Surroundings) -> Outcome:
     seen = f"{seen}; {driver} (found by {host.probe})"
     if host.driver_version is None and host.tegra is None:
         return fail(f"{seen}: no driver is loaded", "sudo modprobe nvidia", 3)
-    troubles = [note for note in host.notes if not _is_about_override(note) and "CDI spec" not in note]
+    troubles = [note for note in host.notes if not _is_about_override(note, around) and "CDI spec" not in note]
     if troubles:
-        return warn(f"{seen}. {troubles[0]}", "Do what the note says, then run sdrun doctor again.")
+        return warn(f"{seen}. {troubles[0]}", "Follow the note above; sdrun detect --json tells all of them.")
     return ok(seen)
 
 
@@ -53,8 +53,10 @@ def _without_gpu(host: HostFacts) -> str:
     return "nvidia-smi (it says what is wrong), or draw on the CPU: sdrun generate --allow-cpu"
 
 
-def _is_about_override(note: str) -> bool:
-    return any(name in note for name in FACT_VARIABLES)
+def _is_about_override(note: str, around: Surroundings) -> bool:
+    """Whether a note of the probes tells of a variable, or of the file that SDRUN_HOST_FACTS names."""
+    file = around.environ.get("SDRUN_HOST_FACTS")
+    return any(name in note for name in FACT_VARIABLES) or (file is not None and note.startswith(f"{file} "))
 
 
 def driver(around: Surroundings) -> Outcome:
@@ -136,7 +138,7 @@ def overrides(around: Surroundings) -> Outcome:
     if not facts:
         return ok(given)
     try:
-        notes = [note for note in around.host().notes if _is_about_override(note)]
+        notes = [note for note in around.host().notes if _is_about_override(note, around)]
     except SdrunError as error:
         return failed_by(error)
     return warn(". ".join([given, *(note.rstrip(".") for note in notes)]), f"unset {' '.join(facts)}")

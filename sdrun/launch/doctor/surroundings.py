@@ -114,9 +114,12 @@ class Surroundings:
         )
 
     def local_image(self, reference: str) -> LocalImage | None:
-        """The image if the runtime has it; None also where there is no runtime."""
+        """The image if the runtime has it; None also where there is no runtime or it takes the reference for none."""
         runtime = self.runtime.or_none()
-        return runtime.image(reference) if runtime is not None else None
+        try:
+            return runtime.image(reference) if runtime is not None else None
+        except SdrunError:
+            return None
 
 
 def policy(environ: Mapping[str, str]) -> Policy:

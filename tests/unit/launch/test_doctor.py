@@ -132,6 +132,10 @@ class TestGpu:
     def test_notes_that_other_checks_tell_are_no_warning_here(self, around) -> None:
         notes = ("The CDI spec /etc/cdi/a was made for driver 1.", "SDRUN_DRIVER_VERSION=1.2 is taken; no driver was found.")
         assert host.gpu(around(dataclasses.replace(GPU_HOST, notes=notes))).status == "ok"
+        facts = dataclasses.replace(GPU_HOST, notes=("/f.json says driver 1.2; this machine runs none.",))
+        environ = {"SDRUN_HOST_FACTS": "/f.json"}
+        assert host.gpu(around(facts, environ=environ)).status == "ok"
+        assert "this machine runs none" in host.overrides(around(facts, environ=environ)).seen
 
 
 class TestDriver:
@@ -228,6 +232,9 @@ class TestImage:
             outcome = containers.image(around(**more))
             assert (outcome.status, outcome.exit_code) == ("fail", 4)
             assert outcome.remedy.startswith("sdrun build cpu")
+
+    def test_nothing_to_look_at(self, around) -> None:
+        assert containers.image(around(published=None)).status == "skip"
 
     def test_cpu_host(self, around) -> None:
         assert containers.image(around(CPU_HOST)).status == "skip"
@@ -401,6 +408,16 @@ class TestDisk:
         assert "cu124-sm90 needs 2.3 GiB" in outcome.seen
         have = FakeRuntime(local=[local("cu124-sm90")])
         assert places.disk_images(around(runtime=have, published=index)).status == "ok"
+
+    def test_a_reference_that_is_none_is_an_image_that_is_not_here(
+        self, around, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        class Strict(FakeRuntime):
+            def image(self, reference: str) -> LocalImage | None:
+                raise RuntimeUnavailable("that is not the name of an image", "?", id="runtime-failed")
+
+        self.free(monkeypatch, 100 * places.GIB)
+        assert places.disk_images(around(runtime=Strict())).status == "ok"
 
     def test_little_and_none_for_models(self, around, monkeypatch: pytest.MonkeyPatch) -> None:
         self.free(monkeypatch, 2 * places.GIB)
