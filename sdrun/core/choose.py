@@ -140,12 +140,9 @@ def attempt(request: Request) -> Plan | Stuck:
     if not served:
         return _on_cpu(request, ("No image runs on the GPU.",), rejected) or Stuck(None, teams, rejected)
     team, row = served[0]
-    if host.runtime is not None:
-        detail = "runtime cannot reach the GPU"
-        barred = Rejection(row.image.target, "gpu-access-unavailable", detail)
-        if plan := _on_cpu(request, ("The container runtime cannot reach the GPU.",), (*rejected, barred)):
-            return plan
-    return Stuck("gpu-access-unavailable", (team,), rejected)
+    barred = Rejection(row.image.target, "gpu-access-unavailable", "runtime cannot reach the GPU")
+    out_of_reach = ("No container runtime can reach the GPU.",)
+    return _on_cpu(request, out_of_reach, (barred, *rejected)) or Stuck("gpu-access-unavailable", (team,), rejected)
 
 
 def _teams(selector: str, visible: Sequence[Device]) -> tuple[Team, ...]:

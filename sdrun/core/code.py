@@ -31,9 +31,12 @@ class Match:
     floors: tuple[tuple[Reason, Floor], ...]
 
     @property
-    def order(self) -> tuple[tuple[int, ...], str, str, str]:
-        """The order of preference, total: rank, then target id, then reference."""
-        return self.rank, self.image.target, self.image.image, self.image.tag or ""
+    def order(self) -> tuple[object, ...]:
+        """The order of preference: rank, then target id, then whatever else tells two rows apart."""
+        image = self.image
+        floor = (image.fatbin_compression or "", image.size_bytes or 0, image.platform)
+        toolkit = (image.toolkit.major, image.toolkit.minor) if image.toolkit else ()
+        return self.rank, image.target, image.image, image.tag or "", toolkit, image.sass, image.ptx, *floor
 
 
 def archs_text(image: IndexImage) -> str:

@@ -23,9 +23,15 @@ class Malformed(ValueError):
 
 
 def describe(value: object) -> str:
-    """A short rendering of a wrong value for a message: never a megabyte of somebody's file."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    """A short rendering of a wrong value for a message: never a megabyte of somebody's file, and never a failure of its own
+    (repr of a number of 5,000 digits or of a thousand nested lists is one)."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= 60 else repr(value[:57]) + "..."
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, int) and abs(value) >= 10**20:
+        return "a number of more than 20 digits"
+    return repr(value) if isinstance(value, (int, float)) else _KINDS.get(type(value), type(value).__name__)
 
 
 def check(value: object, kind: type[T], key: str) -> T:
@@ -54,6 +60,10 @@ class Fields:
             raise Malformed(self.key(name), "is missing")
         return check(self._data[name], kind, self.key(name))
 
+    def text(self, name: str) -> str:
+        """String field `name`, not empty and printable: what ends up in messages and argument lists."""
+        return self.parse(name, printable)
+
     def find(self, name: str, kind: type[T]) -> T | None:
         """Field `name` of `kind`, or None where it is absent or null."""
         value = self._data.get(name)
@@ -72,6 +82,15 @@ class Fields:
         """The elements of list field `name`, each with its path."""
         values = (self.find(name, list) or []) if optional else self.get(name, list)
         return [(f"{self.key(name)}[{i}]", value) for i, value in enumerate(values)]
+
+
+def printable(text: str) -> str:
+    """`text` if it is not empty and holds no control characters, line breaks or broken Unicode; raises ValueError else."""
+    if not text:
+        raise ValueError("must not be empty")
+    if not text.isprintable():
+        raise ValueError("holds characters that cannot be printed")
+    return text
 
 
 def parse_at(parser: Callable[[str], T], text: str, key: str) -> T:

@@ -92,11 +92,9 @@ def named(entry: str, devices: Iterable[Device]) -> list[Device]:
     exact = [d for d in devices if text in (d.uuid.lower(), d.gpu_uuid.lower()) or (":" in text and text == d.number)]
     if exact or len(text) <= len("GPU-") or not text.startswith(("gpu-", "mig-")):
         return exact
-    slices = [d for d in devices if d.uuid.lower().startswith(text)]
-    if len(slices) == 1:
-        return slices
-    owners = {d.gpu_uuid for d in devices if d.gpu_uuid.lower().startswith(text)}
-    return [d for d in devices if d.gpu_uuid in owners] if len(owners) == 1 else []
+    hits = [d for d in devices if d.uuid.lower().startswith(text) or d.gpu_uuid.lower().startswith(text)]
+    owners = {d.gpu_uuid if text.startswith("gpu-") else d.uuid for d in hits}
+    return hits if len(owners) == 1 else []
 
 
 def selected(selector: str, devices: Iterable[Device]) -> Device | None:

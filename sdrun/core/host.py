@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sdrun.core.capability import ComputeCapability
-from sdrun.core.decode import Fields, Malformed, check
+from sdrun.core.decode import Fields, Malformed, check, describe, parse_at, printable
 from sdrun.core.platform import parse_platform
 from sdrun.core.version import CudaVersion, DriverVersion, L4tRelease
 
@@ -71,10 +71,10 @@ def from_json(document: object) -> HostFacts:
     if (schema := top.get("schema", str)) != SCHEMA:
         raise Malformed("schema", f"must be {SCHEMA!r}, not {schema[:40]!r}")
     gpus = tuple(_gpu(Fields(value, path)) for path, value in top.items("gpus"))
-    for name in ("index", "uuid"):
-        seen = [getattr(gpu, name) for gpu in gpus]
+    uuids = [uuid for gpu in gpus for uuid in (gpu.uuid, *(part.uuid for part in gpu.mig))]
+    for name, seen in (("index", [gpu.index for gpu in gpus]), ("uuid", uuids)):
         if len(set(seen)) != len(seen):
-            raise Malformed("gpus", f"two GPUs have the same {name}")
+            raise Malformed("gpus", f"two of them have the same {name}")
     release = top.find_parsed("tegra", L4tRelease.parse)
     return HostFacts(
         platform=top.parse("platform", parse_platform),
@@ -84,7 +84,7 @@ def from_json(document: object) -> HostFacts:
         wsl=top.find("wsl", bool) or False,
         tegra=str(release) if release else None,
         runtime=_runtime(top),
-        probe=top.find("probe", str) or "none",
+        probe=top.find_parsed("probe", printable) or "none",
         notes=tuple(check(value, str, path) for path, value in top.items("notes", optional=True)),
     )
 
@@ -92,12 +92,12 @@ def from_json(document: object) -> HostFacts:
 def _gpu(row: Fields) -> Gpu:
     return Gpu(
         index=_natural(row, "index"),
-        uuid=row.get("uuid", str),
-        name=row.get("name", str),
+        uuid=row.text("uuid"),
+        name=row.text("name"),
         compute_capability=row.parse("compute_capability", ComputeCapability.parse),
         memory_mib=_natural(row, "memory_mib"),
         mig=tuple(
-            MigSlice(item.get("uuid", str), item.get("profile", str), _natural(item, "memory_mib"))
+            MigSlice(item.text("uuid"), item.text("profile"), _natural(item, "memory_mib"))
             for item in (Fields(value, path) for path, value in row.items("mig", optional=True))
         ),
     )
@@ -106,7 +106,7 @@ def _gpu(row: Fields) -> Gpu:
 def _natural(row: Fields, name: str) -> int:
     value = row.get(name, int)
     if value < 0:
-        raise Malformed(row.key(name), f"must not be negative, is {value}")
+        raise Malformed(row.key(name), f"must not be negative, is {describe(value)}")
     return value
 
 
@@ -115,10 +115,11 @@ def _runtime(top: Fields) -> RuntimeFacts | None:
     if document is None:
         return None
     row = Fields(document, "runtime")
+    devices = [(path, check(value, str, path)) for path, value in row.items("cdi_devices", optional=True)]
     return RuntimeFacts(
-        name=row.get("name", str),
+        name=row.text("name"),
         version=row.find("version", str) or "",
-        cdi_devices=tuple(check(value, str, path) for path, value in row.items("cdi_devices", optional=True)),
+        cdi_devices=tuple(parse_at(printable, name, path) for path, name in devices),
         nvidia_runtime=row.find("nvidia_runtime", bool) or False,
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from sdrun.core.capability import Arch
-from sdrun.core.decode import Fields, Malformed, check, parse_at
+from sdrun.core.decode import Fields, Malformed, check, describe, parse_at, printable
 from sdrun.core.platform import parse_platform
 from sdrun.core.version import CudaVersion
 
@@ -53,7 +53,7 @@ def from_json(document: object) -> Index:
     top = Fields(document)
     if (schema := top.get("schema", str)) != SCHEMA:
         raise Malformed("schema", f"must be {SCHEMA!r}, not {schema[:40]!r}")
-    return Index(top.get("engine", str), tuple(_image(Fields(value, path)) for path, value in top.items("images")))
+    return Index(top.text("engine"), tuple(_image(Fields(value, path)) for path, value in top.items("images")))
 
 
 def _image(row: Fields) -> IndexImage:
@@ -66,16 +66,16 @@ def _image(row: Fields) -> IndexImage:
         raise Malformed(row.key("toolkit"), "is null although the image holds CUDA code")
     size = row.find("size_bytes", int)
     if size is not None and size < 0:
-        raise Malformed(row.key("size_bytes"), f"must not be negative, is {size}")
+        raise Malformed(row.key("size_bytes"), f"must not be negative, is {describe(size)}")
     return IndexImage(
-        target=row.get("target", str),
-        image=row.get("image", str),
+        target=row.text("target"),
+        image=row.text("image"),
         platform=row.parse("platform", parse_platform),
         toolkit=toolkit,
         sass=sass,
         ptx=ptx,
         fatbin_compression=cast("Compression | None", compression),
-        tag=row.find("tag", str),
+        tag=row.find_parsed("tag", printable),
         size_bytes=size,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sdrun.core.choose import Request, Stuck, judge, offers
+from sdrun.core.code import Match
 from sdrun.core.device import Device, visible_devices
 from sdrun.core.driver import driver_of, jetpack_for
 from sdrun.core.facts import Floor
@@ -95,14 +96,16 @@ def _mixed(verdict: Verdict) -> str:
     """Names the image that serves the most GPUs and the GPUs it leaves out."""
     request, devices = verdict.request, verdict.devices
     driver = driver_of(request.host, request.facts)
-    served: dict[int, tuple[str, set[str]]] = {}
+    served: dict[int, tuple[Match, set[str]]] = {}
     for device in devices:
         for row in offers(request, (device,)):
             if row.path != "cpu" and judge(row, driver, request.policy) is None:
-                served.setdefault(row.position, (row.image.target, set()))[1].add(device.uuid)
-    best = min(served.values(), key=lambda entry: (-len(entry[1]), entry[0]), default=("none", set[str]()))
-    odd = [device for device in devices if device.uuid not in best[1]]
-    return f"No one image runs on all {len(devices)} GPUs: {best[0]} serves {len(best[1])} of them, but not {_listed(odd)}."
+                served.setdefault(row.position, (row, set()))[1].add(device.uuid)
+    if not served:  # one of them alone would need a newer driver as well
+        return f"No one image runs on all {len(devices)} GPUs: {_listed(devices)}."
+    best, reached = min(served.values(), key=lambda entry: (-len(entry[1]), entry[0].order))
+    odd = _listed([device for device in devices if device.uuid not in reached])
+    return f"No one image runs on all {len(devices)} GPUs: {best.image.target} runs on {len(reached)} of them, not on {odd}."
 
 
 def _listed(devices: Sequence[Device]) -> str:

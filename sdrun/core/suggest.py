@@ -18,7 +18,7 @@ def builds(
     """Targets that would run on devices of all `kinds`, best first, each with the driver it needs first (None: this one does).
 
     Machine code for exactly these devices comes first, by a toolkit the driver serves; then the same with a driver that can
-    be had; then, for a device newer than every toolkit here, PTX.
+    be had; then, for a device that no toolkit here knows, PTX.
     """
     exact = [(toolkit, archs) for toolkit in _toolkits(facts) if (archs := _sass(kinds, toolkit, facts))]
     for toolkit, archs in exact:
@@ -28,7 +28,7 @@ def builds(
         floor = facts.sass_floor(toolkit)
         if all(reachable(floor, kind, host, facts) for kind in kinds):
             yield Build(_target(toolkit, archs), host.platform, toolkit, sass=archs), floor
-    if not exact:
+    if any(kind not in facts.capabilities for kind in kinds):
         yield from _ptx_builds(kinds, host, driver, facts)
 
 
