@@ -82,10 +82,10 @@ def _index(console: Console, file: str | None) -> Index:
         from sdrun.catalog.indexfile import read_index
 
         return read_index(named)
-    from sdrun.launch.published import index_of_local_images
+    from sdrun.launch.choosing import local_index
     from sdrun.runtime import connect
 
-    index, notes = index_of_local_images(connect(console.settings().runtime))
+    index, notes = local_index(connect(console.settings().runtime))
     for note in notes:
         console.note(f"note: {note}")
     if not index.images:
