@@ -76,7 +76,7 @@ class LogReader:
             self._podman = BuildStep("", int(title["step"]), int(title["steps"]), 0, 0, title["command"])
             return self._podman
         ninja = _NINJA.fullmatch(line)
-        if ninja is None or self._podman is None:
+        if ninja is None or self._podman is None or ninja[3].startswith("COMMIT"):  # that one counts stages, not files
             return None
         return BuildStep("", self._podman.step, self._podman.steps, int(ninja[1]), int(ninja[2]), ninja[3])
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from pathlib import Path
 
+from sdrun.build.disk import says_disk_full
 from sdrun.core.engine import GitSource
 from sdrun.errors import RuntimeUnavailable, VerificationFailed
 
@@ -59,6 +61,8 @@ def _git(source: GitSource, arguments: list[str]) -> str:
     except subprocess.TimeoutExpired:
         raise _failed(source, f"no end after {GIT_SECONDS} seconds") from None
     if done.returncode != 0:
+        if says_disk_full(done.stderr):
+            raise OSError(errno.ENOSPC, "git met a full disk")  # the caller knows which folder and tells it
         raise _failed(source, done.stderr)
     return done.stdout
 

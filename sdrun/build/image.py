@@ -15,13 +15,14 @@ from pathlib import Path
 from sdrun.build.base import ensure_base
 from sdrun.build.building import BuildRequest, OnStep, run_build
 from sdrun.build.client import BuildClient, find_client
+from sdrun.build.disk import disk_errors, disk_full, says_disk_full
 from sdrun.build.proof import Proof, prove
 from sdrun.build.source import FetchedSource, cache_root, fetch
 from sdrun.core.engine import Engine
 from sdrun.core.index import IndexImage
 from sdrun.core.labels import BASE_DIGEST, RECIPE, image_labels, index_image_from_labels
 from sdrun.core.target import Base, Target
-from sdrun.errors import NotEnoughMemory, RuntimeUnavailable
+from sdrun.errors import RuntimeUnavailable
 from sdrun.render.dockerfile import CONTEXT_SOURCE, render
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage
 
@@ -86,7 +87,7 @@ def build(
     root = cache or cache_root()
     recipe = Recipe(target, engine, base, render(target, engine, base), fetch(engine, root, say))
     (root / "locks").mkdir(parents=True, exist_ok=True)
-    with FileLock(root / "locks" / f"{target.tag}.lock"):
+    with FileLock(root / "locks" / f"{target.tag}.lock"), disk_errors(root):
         found = None if force else runtime.image(recipe.reference)
         log = None
         if found is None or found.labels.get(RECIPE) != recipe.digest:
@@ -124,7 +125,7 @@ def _build(
     old = runtime.image(recipe.reference)
     try:
         _prove(image, recipe, runtime, root)
-        _client_run(client, "tag", trial, recipe.reference)
+        _tag(client, trial, recipe.reference)
     finally:
         _client_run(client, "rmi", trial)
     if old is not None and old.id != image.id:
@@ -149,6 +150,16 @@ def _prove(image: LocalImage, recipe: Recipe, runtime: ContainerRuntime, root: P
     return proof
 
 
+def _tag(client: BuildClient, trial: str, reference: str) -> None:
+    done = _client_run(client, "tag", trial, reference)
+    if done.returncode != 0:
+        raise RuntimeUnavailable(
+            f"{client.program} could not tag the image as {reference}: {done.stderr.strip()[:300]}",
+            "Look into the container runtime's log (journalctl -u docker), then run again.",
+            id="runtime-failed",
+        )
+
+
 def _save(client: BuildClient, image: LocalImage, archive: Path) -> None:
     """The image as a tar file, written by this process: some packagings of docker may not write where they are told to."""
     with archive.open("wb") as file:
@@ -157,13 +168,8 @@ def _save(client: BuildClient, image: LocalImage, archive: Path) -> None:
     if done.returncode == 0:
         return
     why = done.stderr.decode("utf-8", "replace").strip()[:300]
-    if "no space left" in why.lower():
-        need = image.size_bytes // 2**20 + 1
-        raise NotEnoughMemory(
-            f"no space left to read the image back: {why}",
-            f"Free {need} MiB where {archive.parent.parent} lies, or set SDRUN_CACHE_DIR to a folder on another disk.",
-            id="disk-full",
-        )
+    if says_disk_full(why):
+        raise disk_full(archive.parent)
     raise RuntimeUnavailable(
         f"{client.program} could not save the image for reading back: {why}",
         "Look into the container runtime's log (journalctl -u docker).",

@@ -14,15 +14,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdrun.build.disk import disk_errors, disk_full, says_disk_full
 from sdrun.build.gitsource import check_out
 from sdrun.build.pack import pack
 from sdrun.core.engine import Engine, GitSource, PathSource, PypiSource
-from sdrun.errors import BadConfiguration, NotEnoughMemory, UsageProblem, VerificationFailed
+from sdrun.errors import BadConfiguration, UsageProblem, VerificationFailed
 
 Say = Callable[[str], None]
 LOCAL_KEPT = 4
@@ -56,7 +56,7 @@ def fetch(engine: Engine, cache: Path, say: Say) -> FetchedSource:
     source = engine.source
     folder = cache / "sources" / (engine.name if isinstance(source, PathSource) else f"{engine.name}-{_pin(source)[:16]}")
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"), _disk_errors(folder):
+    with FileLock(folder / "lock"), disk_errors(folder):
         if isinstance(source, PathSource):
             return _keep_local(_checked_tree(Path(source.path).expanduser(), engine), folder)
         known = _recorded(folder)
@@ -135,6 +135,8 @@ def _download(source: PypiSource, work: Path) -> Path:
     if done.returncode != 0:
         if "DO NOT MATCH THE HASHES" in done.stderr:
             raise _hash_mismatch(source, done.stderr)
+        if says_disk_full(done.stderr):
+            raise disk_full(work)
         raise _download_failed(source, done.stderr)
     (archive,) = (work / "download").iterdir()
     with archive.open("rb") as file:
@@ -187,20 +189,3 @@ def _download_failed(source: PypiSource, detail: str) -> VerificationFailed:
 
 def _tail(text: str) -> str | None:
     return "\n".join(text.strip().splitlines()[-12:]) or None
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    import errno
-
-    try:
-        yield
-    except OSError as fault:
-        if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        free = shutil.disk_usage(folder).free // 2**20
-        raise NotEnoughMemory(
-            f"no space left for the engine's sources in {folder} ({free} MiB free)",
-            "Free about 600 MiB there, or set SDRUN_CACHE_DIR to a folder on another disk.",
-            id="disk-full",
-        ) from None

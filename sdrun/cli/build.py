@@ -43,24 +43,16 @@ def command(
 
     console: Console = ctx.obj
     catalogue, rows = selected(selector)
+    plans = [(row, engines()[row.engine]) for row in rows]
+    if engine_source is not None:
+        plans = [with_local_source(target, engine, engine_source) for target, engine in plans]
     runtime = connect()
     built = []
-    for row in rows:
-        target, engine = row, engines()[row.engine]
-        if engine_source is not None:
-            target, engine = with_local_source(row, engine, engine_source)
+    for target, engine in plans:
         display = Display(console)
+        base = catalogue.bases[target.base]
         try:
-            image = build(
-                target,
-                engine,
-                catalogue.bases[row.base],
-                runtime,
-                say=console.note,
-                on_step=display.show,
-                force=force,
-                jobs=jobs,
-            )
+            image = build(target, engine, base, runtime, say=console.note, on_step=display.show, force=force, jobs=jobs)
         finally:
             display.end()
         console.note(summary(image))

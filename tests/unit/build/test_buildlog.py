@@ -63,7 +63,9 @@ def test_steps_side_by_side() -> None:
 
 
 def test_podman() -> None:
-    seen = steps("[2/3] STEP 4/7: RUN cmake -G Ninja\n[3/10] Building C object a.o\nnoise\n--> Using cache 1234\n")
+    seen = steps(
+        "[2/3] STEP 4/7: RUN cmake -G Ninja\n[3/10] Building C object a.o\nnoise\n--> Using cache 1234\n[3/3] COMMIT sdrun:x\n"
+    )
     assert [(s.step, s.steps, s.percent) for s in seen] == [(4, 7, None), (4, 7, 30)]
 
 

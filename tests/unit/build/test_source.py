@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
 import subprocess
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 from sdrun.build.pack import pack
 from sdrun.build.source import cache_root, fetch
 from sdrun.core.engine import Engine, GitSource, PathSource, PypiSource
-from sdrun.errors import BadConfiguration, UsageProblem, VerificationFailed
+from sdrun.errors import BadConfiguration, NotEnoughMemory, UsageProblem, VerificationFailed
 
 # A build backend without requirements: pip asks every source distribution for its metadata before it keeps it.
 BACKEND = """
@@ -204,3 +206,27 @@ def test_a_cut_tar_is_fetched_again(engine: Engine, distribution: str, tmp_path:
 def test_cache_folder_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SDRUN_CACHE_DIR", str(tmp_path / "elsewhere"))
     assert cache_root() == tmp_path / "elsewhere"
+
+
+def test_a_full_disk(engine: Engine, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folder: Path, destination: Path) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sdrun.build.source.pack", full)
+    with pytest.raises(NotEnoughMemory) as raised:
+        fetch(replace(engine, source=PathSource(str(tree))), tmp_path / "cache", unheard)
+    assert (raised.value.id, raised.value.exit_code) == ("disk-full", 10)
+    assert "SDRUN_CACHE_DIR" in raised.value.remedy
+
+
+@pytest.mark.parametrize("name", ["pip", "git"])
+def test_a_full_disk_met_by_the_program(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Callable[[str, str], Path], name: str
+) -> None:
+    script = program(name, "echo 'fatal: write error: No space left on device' >&2; exit 1")
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr("sdrun.build.source._pip", lambda: [str(script)])
+    source = PypiSource("x", "1", "0" * 64) if name == "pip" else GitSource("file:///nowhere", "0" * 40, {})
+    with pytest.raises(NotEnoughMemory) as raised:
+        fetch(replace(engine, source=source), tmp_path / "cache", unheard)
+    assert raised.value.id == "disk-full"
