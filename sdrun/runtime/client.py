@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -136,6 +138,7 @@ class RunCalls:
         self._endpoint = runtime.endpoint
         self._spec = spec
         self._name = spec.name or f"sdrun-{secrets.token_hex(6)}"
+        self._open: list[Any] = []
 
     def create(self) -> str:
         with translated(self._endpoint):
@@ -146,7 +149,7 @@ class RunCalls:
             stream = self._api.attach_socket(container, params={"stdout": 1, "stderr": 1, "stream": 1, "logs": 0})
             connection: Any = getattr(stream, "_sock", stream)
             connection.settimeout(None)
-            self._attached = stream  # the connection closes with it
+            self._open.append(connection)
             socket: running.Socket = connection
             return socket
 
@@ -154,14 +157,21 @@ class RunCalls:
         """`since=1` replays what happened before the subscription was in place; the id is new, so it is this run only."""
         with translated(self._endpoint):
             stream = self._api.events(since=1, filters={"container": [container]}, decode=True)
+        with translated(self._endpoint):
+            raw = self._api._get_raw_response_socket(stream._response)
+            self._open.append(getattr(raw, "_sock", raw))
         return self._translated_events(stream)
 
     def _translated_events(self, stream: Any) -> Iterator[dict[str, Any]]:
         with translated(self._endpoint):
-            try:
-                yield from stream
-            finally:
-                stream.close()
+            yield from stream
+
+    def close(self) -> None:
+        """Detached first: the client's response objects hold on to a socket that is merely closed."""
+        for connection in self._open:
+            with suppress(OSError):  # the daemon may have closed it first
+                os.close(connection.detach())
+        self._open.clear()
 
     def start(self, container: str) -> None:
         with translated(self._endpoint):

@@ -55,7 +55,7 @@ class ContainerSpec:
 @dataclass(frozen=True, slots=True)
 class Exit:
     """How a container ended. `code` is the process's (128 + n after signal n); `seconds` is the process's own wall time by
-    the runtime's clock, start-up of the container excluded."""
+    the runtime's clock, start-up of the container excluded; a busy runtime notes the start up to 0.1 s late."""
 
     code: int
     out_of_memory: bool

@@ -13,7 +13,7 @@ import signal
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -55,6 +55,10 @@ class Calls(Protocol):
 
     def was_out_of_memory(self, container: str) -> bool:
         """Asked once after an exit with 137 where the runtime has no event for it."""
+        ...
+
+    def close(self) -> None:
+        """Gives back the connections of this run."""
         ...
 
 
@@ -113,8 +117,8 @@ def run(calls: Calls, on_output: OutputSink) -> Exit:
     output: queue.SimpleQueue[tuple[Stream, bytes] | _Ending] = queue.SimpleQueue()
     state = _State()
     worker = threading.Thread(target=_follow, args=(calls, state, output), name="sdrun-container", daemon=True)
-    worker.start()
     try:
+        worker.start()
         while not isinstance(item := output.get(), _Ending):
             on_output(*item)
         if item.error is not None:
@@ -125,6 +129,11 @@ def run(calls: Calls, on_output: OutputSink) -> Exit:
         with _deaf():
             _stop(calls, state, worker)
         raise
+    finally:
+        if worker.ident is not None:
+            worker.join(_STOPPED_WITHIN)
+        if not worker.is_alive():  # else it still waits for a daemon that hangs, on these very connections
+            calls.close()
 
 
 @dataclass(slots=True)
@@ -169,14 +178,12 @@ def _follow(calls: Calls, state: _State, output: queue.SimpleQueue[tuple[Stream,
 def _stop(calls: Calls, state: _State, worker: threading.Thread) -> None:
     """Kills and removes what was created, also when the creation is still under way."""
     state.cancelled = True
-    state.created.wait(_CREATED_WITHIN)
+    if worker.ident is not None:
+        state.created.wait(_CREATED_WITHIN)
     if state.container is None:
         return
-    try:
+    with suppress(RuntimeUnavailable):  # the daemon is gone then; the error that brought us here is the one to tell
         calls.remove(state.container)
-    except RuntimeUnavailable:
-        return  # the daemon is gone; the error that brought us here is the one to tell
-    worker.join(_STOPPED_WITHIN)
 
 
 @contextmanager

@@ -43,6 +43,7 @@ class Daemon:
         self.pipe, self.said, self.create_fault = pipe, events, create
         self.called: list[str] = []
         self.asked_memory = False
+        self.closed = False
 
     def create(self) -> str:
         self.called.append("create")
@@ -69,6 +70,9 @@ class Daemon:
     def was_out_of_memory(self, container: str) -> bool:
         return self.asked_memory
 
+    def close(self) -> None:
+        self.closed = True
+
 
 ENDED = [event("create", 1), event("start", 2), event("die", 5.5, exitCode="0"), event("destroy", 6)]
 
@@ -89,6 +93,7 @@ def test_a_run_in_order() -> None:
     assert run(daemon, lambda stream, data: got.append((stream, data))) == Exit(0, False, 3.5)
     assert got == [("stdout", b"a"), ("stderr", b"b")]
     assert daemon.called == ["create", "events", "attach", "start"]
+    assert daemon.closed
 
 
 @pytest.mark.parametrize(
