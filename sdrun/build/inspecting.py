@@ -43,7 +43,7 @@ def inspect(subject: str, facts: CudaFacts, connect: Callable[[], ContainerRunti
             return inspect_file(path, facts)
         if not _REFERENCE.fullmatch(subject):
             raise BadConfiguration(f"{subject}: there is no such file", _FORMS, id=NOT_INSPECTABLE)
-        return inspect_image(subject, facts, connect())
+        return inspect_image(subject, facts, _runtime(subject, connect))
     except NotInspectable as fault:
         raise BadConfiguration(f"{subject} cannot be inspected: {fault}", _FORMS, id=NOT_INSPECTABLE) from None
     except OSError as fault:
@@ -56,8 +56,23 @@ def inspect(subject: str, facts: CudaFacts, connect: Callable[[], ContainerRunti
         raise BadConfiguration(f"{subject} cannot be read: {fault.strerror}", _FORMS, id=NOT_INSPECTABLE) from None
 
 
+def _runtime(subject: str, connect: Callable[[], ContainerRuntime]) -> ContainerRuntime:
+    """The runtime to ask. Without one, a plain word is taken for the name of a file that is not there."""
+    try:
+        return connect()
+    except RuntimeUnavailable as fault:
+        if any(mark in subject for mark in ":/@"):
+            raise
+        raise BadConfiguration(
+            f"{subject}: there is no such file, and no container runtime that may have such an image: {fault.message}",
+            _FORMS,
+            id=NOT_INSPECTABLE,
+        ) from None
+
+
 def inspect_file(path: Path, facts: CudaFacts) -> Inspection:
-    """What a file on disk carries: an ELF file, or an image in a tar. Raises NotInspectable and OSError."""
+    """What a file on disk carries: an ELF file, or an image in a tar. Raises NotInspectable, OSError, and, for a damaged file,
+    BadConfiguration."""
     if path.is_dir():
         raise NotInspectable("it is a folder")
     if not path.is_file():
@@ -67,12 +82,16 @@ def inspect_file(path: Path, facts: CudaFacts) -> Inspection:
         if can_hold_code(head):
             code = read_code(FileSource(file.fileno()), str(path))
             if code.faults:
-                raise NotInspectable("; ".join(code.faults))
+                raise BadConfiguration(
+                    f"{path} cannot be inspected: {'; '.join(code.faults[:2])}",
+                    "Get the file again: it is cut off or damaged, or not what its name says.",
+                    id=NOT_INSPECTABLE,
+                )
             return summed_up(str(path), [code], facts)
         if head.startswith(ZSTD):
             raise NotInspectable("it is packed with zstd; unpack it first (zstd -d)")
         file.seek(0)
-        return summed_up(str(path), read_archive(PlainStream(file)), facts)
+        return summed_up(str(path), read_archive(PlainStream(file, on_disk=True)), facts)
 
 
 def inspect_image(reference: str, facts: CudaFacts, runtime: ContainerRuntime) -> Inspection:

@@ -23,6 +23,7 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 _IN_MEMORY = 16 << 20
 _MAX_FILE = 16 << 30  # a file of a layer that has to be put on disk to be read
 _MAX_JSON = 16 << 20
+_INDEXES = frozenset({"manifest.json", "index.json", "oci-layout"})
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 
 
@@ -66,6 +67,8 @@ def read_archive(stream: Stream) -> tuple[FileCode, ...]:
         raise NotInspectable(f"it cannot be read to its end: {fault}") from None
     images = list(_images(archive.documents))
     if not images:
+        if archive.itself.others & _INDEXES:
+            raise NotInspectable("it is a saved image whose manifest cannot be read")
         return _sorted(merged([archive.itself]))
     found: list[FileCode] = []
     for name, paths in images:
@@ -86,7 +89,7 @@ def _unpacked(stream: Stream) -> Stream:
         part = Part(packed, 1 << 62)
         head = part.peek(tar.BLOCK)
     if not tar.is_tar(head):
-        raise NotInspectable("it is no tar archive")
+        raise NotInspectable("it is neither an ELF file nor a tar archive")
     return part
 
 

@@ -31,11 +31,11 @@ class Stream(Protocol):
 
 
 class PlainStream:
-    """A file or a pipe, from where it stands."""
+    """A file or a pipe, from where it stands. `on_disk`: a plain file, in which bytes can be passed over and found again."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], *, on_disk: bool = False) -> None:
         self._file = file
-        self._seekable = file.seekable()
+        self._on_disk = on_disk
 
     def read(self, length: int) -> bytes:
         """See Stream."""
@@ -46,7 +46,7 @@ class PlainStream:
 
     def skip(self, length: int) -> None:
         """See Stream."""
-        if not self._seekable:
+        if not self._on_disk:
             discard(self, length)
             return
         self._file.seek(self._file.tell() + max(0, length - 1))
@@ -55,7 +55,7 @@ class PlainStream:
 
     def place(self) -> tuple[int, int] | None:
         """See Stream."""
-        return (self._file.fileno(), self._file.tell()) if self._seekable else None
+        return (self._file.fileno(), self._file.tell()) if self._on_disk else None
 
 
 class GzipStream:
@@ -131,7 +131,8 @@ class Part:
 
     def skip(self, length: int) -> None:
         """See Stream."""
-        length = min(length, self.left)
+        if length > self.left:
+            raise Broken("it ends early")
         self.left -= length
         held, self._head = len(self._head[:length]), self._head[length:]
         if length > held:

@@ -20,7 +20,8 @@ _ORDER: tuple[CodePath | None, ...] = ("sass-exact", "sass-compatible", "ptx-jit
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """How a file runs on a device. `path` None: not at all, for `reason`; `arch` is what the driver loads, where it loads
-    anything, and `believed` the arch whose kernels the engine would call (None: it has no list, or nothing in it fits)."""
+    anything (`jit`: it is PTX), and `believed` the arch whose kernels the engine would call (None: it has no list, or nothing
+    in it fits)."""
 
     capability: ComputeCapability
     file: FileCode
@@ -28,6 +29,7 @@ class Verdict:
     arch: Arch | None
     reason: Literal["no-code-for-capability", "arch-mismatch"] | None = None
     believed: Arch | None = None
+    jit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,9 @@ def judge_file(file: FileCode, capability: ComputeCapability, facts: CudaFacts) 
     if file.engine_archs is not None:
         believed = _believed(file.engine_archs, device)
         if believed is None or believed.number != arch.number:
-            return Verdict(capability, file, None, arch, "arch-mismatch", believed)
+            return Verdict(capability, file, None, arch, "arch-mismatch", believed, jit=sass is None)
     path: CodePath = "ptx-jit" if sass is None else "sass-exact" if arch.number == device.number else "sass-compatible"
-    return Verdict(capability, file, path, arch)
+    return Verdict(capability, file, path, arch, jit=sass is None)
 
 
 def _believed(archs: Iterable[Arch], device: ComputeCapability) -> Arch | None:
@@ -105,8 +107,9 @@ def sentence(verdict: Verdict, inspection: Inspection) -> str:
         )
     if verdict.reason == "arch-mismatch":
         believed = f"would call the kernels of {verdict.believed}" if verdict.believed else "has no kernels for it"
+        loaded = f"{'PTX ' if verdict.jit else 'sm_'}{verdict.arch}"
         return (
-            f"{name} fails on {device}: the driver would load its code for {verdict.arch}, but the engine {believed} "
+            f"{name} fails on {device}: the driver would load {loaded}, but the engine {believed} "
             f"(it was compiled for {_listed(verdict.file.engine_archs or ())})."
         )
     return f"{name} cannot run on {device}: it holds {holdings(verdict.file)}."
