@@ -3,11 +3,11 @@ once, each with its line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sdrun.catalog.yamlfile import YamlFile
 from sdrun.core.capability import Arch, ComputeCapability
@@ -17,11 +17,7 @@ from sdrun.core.version import CudaVersion, DriverVersion, L4tRelease
 from sdrun.resources import images_dir as packaged_images
 
 T = TypeVar("T")
-K = TypeVar("K", bound=Hashable)
-
-PLATFORMS = ("amd64", "sbsa", "tegra")
-COMPRESS_MODES = ("none", "speed", "balance", "size")
-TOOLCHAINS = ("nvidia", "debian", "pypi")
+Reader = Callable[[Fields, str], object]  # reads the named field of a row; raises Malformed
 
 
 def load_cuda_facts(images_dir: Path | None = None) -> CudaFacts:
@@ -32,74 +28,76 @@ def load_cuda_facts(images_dir: Path | None = None) -> CudaFacts:
 
 @cache
 def _load(folder: Path) -> CudaFacts:
-    drivers = YamlFile(folder / "drivers.yaml")
-    top = _top(drivers, "sdrun.drivers/v1")
-    branches = _rows(drivers, top, "branches", _branch, lambda row: row.branch)
-    floors = _rows(drivers, top, "floors", _major_floor, lambda pair: pair[0])
-    jetpacks = _rows(drivers, top, "jetpacks", _jetpack, lambda row: row.l4t)
-    zstd, seconds = Floor(None, CudaVersion(0, 0)), 0
-    with drivers.collecting():
-        zstd = _floor(Fields(top.get("zstd", dict), "zstd"))
-    with drivers.collecting():
-        seconds = top.parse("jit_first_run_seconds", _number)
+    drivers, top = _open(folder / "drivers.yaml", "sdrun.drivers/v1")
+    branches = _rows(drivers, top, "branches", _BRANCH, Branch)
+    floors = _rows(drivers, top, "floors", _FLOOR, lambda **row: (row.pop("toolkit_major"), Floor(**row)))
+    jetpacks = _rows(drivers, top, "jetpacks", _JETPACK, JetPack)
+    values = _fields(drivers, top, {"jit_first_run_seconds": _parsed(_number), "zstd": _zstd})
     _check_order(drivers, "branches", [((row.branch,), row.cuda) for row in branches])
     _check_order(drivers, "jetpacks", [(row.l4t.numbers, row.cuda) for row in jetpacks])
     drivers.finish()
 
-    toolkit_file = YamlFile(folder / "toolkits.yaml")
-    top = _top(toolkit_file, "sdrun.toolkits/v1")
-    toolkits = _rows(toolkit_file, top, "toolkits", _toolkit, lambda row: row.version)
-    suggest: tuple[CudaVersion, ...] = ()
-    with toolkit_file.collecting():
-        suggest = top.parse("suggest", _each(CudaVersion.parse))
-        for version in suggest:
-            if version not in {row.version for row in toolkits}:
-                raise Malformed("suggest", f"{version} is none of the toolkits")
-    _check_toolkits(toolkit_file, toolkits, branches)
-    toolkit_file.finish()
+    file, top = _open(folder / "toolkits.yaml", "sdrun.toolkits/v1")
+    toolkits = _rows(file, top, "toolkits", _TOOLKIT, Toolkit)
+    values |= _fields(file, top, {"suggest": _parsed(_each(CudaVersion.parse))})
+    _check_toolkits(file, toolkits, branches)
+    for version in values.get("suggest", ()):
+        if version not in {row.version for row in toolkits}:
+            file.fault("suggest", f"{version} is none of the toolkits")
+    file.finish()
 
-    capability_file = YamlFile(folder / "capabilities.yaml")
-    top = _top(capability_file, "sdrun.capabilities/v1")
-    capabilities = _rows(capability_file, top, "capabilities", _capability, lambda row: row.capability)
-    _check_windows(capability_file, capabilities, toolkits)
-    _check_references(capability_file, capabilities, branches)
-    capability_file.finish()
+    file, top = _open(folder / "capabilities.yaml", "sdrun.capabilities/v1")
+    capabilities = _rows(file, top, "capabilities", _CAPABILITY, Capability)
+    _check_windows(file, capabilities, toolkits)
+    _check_references(file, capabilities, branches)
+    file.finish()
 
     return CudaFacts(
         capabilities={row.capability: row for row in sorted(capabilities, key=lambda row: row.capability)},
         toolkits={row.version: row for row in sorted(toolkits, key=lambda row: row.version)},
         branches=tuple(branches),
         major_floors=dict(floors),
-        zstd_floor=zstd,
+        zstd_floor=values["zstd"],
         jetpacks=tuple(jetpacks),
-        suggest=suggest,
-        jit_first_run_seconds=seconds,
+        suggest=values["suggest"],
+        jit_first_run_seconds=values["jit_first_run_seconds"],
     )
 
 
-def _top(file: YamlFile, schema: str) -> Fields:
-    """The file's top level; a wrong schema or shape ends reading at once, since nothing below would make sense."""
-    top = Fields({})
+def _open(path: Path, schema: str) -> tuple[YamlFile, Fields]:
+    """The file and its top level; a wrong schema or shape ends reading at once, since nothing below would make sense."""
+    file, top = YamlFile(path), Fields({})
     with file.collecting():
         top = Fields(file.data)
         if (found := top.get("schema", str)) != schema:
             raise Malformed("schema", f"must be {schema!r}, not {found[:40]!r}")
     file.finish()
-    return top
+    return file, top
 
 
-def _rows(file: YamlFile, top: Fields, name: str, read: Callable[[Fields], T], key: Callable[[T], K]) -> list[T]:
-    """Every row of list `name` that can be read; the others, and second rows of one key, are noted as faults."""
+def _fields(file: YamlFile, row: Fields, readers: Mapping[str, Reader]) -> dict[str, Any]:
+    """The values of those fields of `row` that can be read; what is wrong with the others is noted."""
+    values: dict[str, Any] = {}
+    for name, read in readers.items():
+        with file.collecting():
+            values[name] = read(row, name)
+    return values
+
+
+def _rows(file: YamlFile, top: Fields, name: str, readers: Mapping[str, Reader], make: Callable[..., T]) -> list[T]:
+    """Every row of list `name` that is whole; its first field is its key, of which a second row is a fault."""
     rows: list[T] = []
-    seen: set[K] = set()
+    seen: set[object] = set()
+    key = next(iter(readers))
     with file.collecting():
         for path, value in top.items(name):
             with file.collecting():
-                row = read(Fields(value, path))
-                if key(row) in seen:
-                    raise Malformed(path, f"is a second row for {key(row)}")
-                seen.add(key(row))
-                rows.append(row)
+                values = _fields(file, Fields(value, path), readers)
+                if values.get(key) in seen:
+                    raise Malformed(path, f"is a second row for {values[key]}")
+                if len(values) == len(readers):
+                    seen.add(values[key])
+                    rows.append(make(**values))
     return rows
 
 
@@ -122,7 +120,7 @@ def _each(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     return words
 
 
-def _among(allowed: tuple[str, ...]) -> Callable[[str], str]:
+def _among(*allowed: str) -> Callable[[str], str]:
     def word(text: str) -> str:
         if text not in allowed:
             raise ValueError(f"must be among {', '.join(allowed)}, not {text[:40]!r}")
@@ -131,66 +129,76 @@ def _among(allowed: tuple[str, ...]) -> Callable[[str], str]:
     return word
 
 
-def _branch(row: Fields) -> Branch:
-    return Branch(row.parse("branch", _number), row.parse("cuda", CudaVersion.parse), row.find("end", str))
+def _parsed(parser: Callable[[str], object]) -> Reader:
+    return lambda row, name: row.parse(name, parser)
 
 
-def _floor(row: Fields) -> Floor:
-    return Floor(row.parse("driver", DriverVersion.parse), row.parse("cuda", CudaVersion.parse))
+def _maybe(parser: Callable[[str], object]) -> Reader:
+    return lambda row, name: row.find_parsed(name, parser)
 
 
-def _major_floor(row: Fields) -> tuple[int, Floor]:
-    return row.parse("toolkit_major", _number), _floor(row)
+def _flag(row: Fields, name: str) -> bool:
+    return row.find(name, bool) or False
 
 
-def _jetpack(row: Fields) -> JetPack:
-    return JetPack(
-        l4t=row.parse("l4t", L4tRelease.parse),
-        name=row.get("jetpack", str),
-        cuda=row.parse("cuda", CudaVersion.parse),
-        capabilities=row.parse("capabilities", _each(ComputeCapability.parse)),
-        desktop_code=row.get("desktop_code", bool),
-    )
+def _zstd(row: Fields, name: str) -> Floor:
+    inner = Fields(row.get(name, dict), name)
+    return Floor(inner.parse("driver", DriverVersion.parse), inner.parse("cuda", CudaVersion.parse))
 
 
-def _toolkit(row: Fields) -> Toolkit:
-    return Toolkit(
-        version=row.parse("version", CudaVersion.parse),
-        sass=tuple(sorted(row.parse("sass", _each(Arch.parse)))),
-        ptx_isa=row.get("ptx_isa", str),
-        max_gcc=row.parse("max_gcc", _number),
-        max_clang=row.parse("max_clang", _number),
-        glibc_below=row.find("glibc_below", str),
-        compress_modes=row.parse("compress_modes", _each(_among(COMPRESS_MODES))),
-        compress_default=row.parse("compress_default", _among(("lz4", "zstd"))),
-        driver=row.find_parsed("driver", DriverVersion.parse),
-        branch=row.find_parsed("branch", _number),
-        nvidia_image=row.find("nvidia_image", str),
-        nvidia_image_os=row.parse("nvidia_image_os", _each(str)),
-        toolchains=row.parse("toolchains", _each(_among(TOOLCHAINS))),
-    )
+def _becomes(row: Fields, name: str) -> tuple[ComputeCapability, CudaVersion] | None:
+    other, since = row.find_parsed(name, ComputeCapability.parse), row.find_parsed(f"{name}_from", CudaVersion.parse)
+    if (other is None) != (since is None):
+        raise Malformed(row.path, f"{name} and {name}_from go together")
+    return None if other is None or since is None else (other, since)
 
 
-def _capability(row: Fields) -> Capability:
-    becomes = row.find_parsed("becomes", ComputeCapability.parse)
-    since = row.find_parsed("becomes_from", CudaVersion.parse)
-    if (becomes is None) != (since is None):
-        raise Malformed(row.path, "becomes and becomes_from go together")
-    family = row.find_parsed("family", _each(ComputeCapability.parse)) or ()
-    return Capability(
-        capability=row.parse("capability", ComputeCapability.parse),
-        architecture=row.get("architecture", str),
-        platforms=row.parse("platforms", _each(_among(PLATFORMS))),
-        first_toolkit=row.parse("first_toolkit", CudaVersion.parse),
-        last_toolkit=row.find_parsed("last_toolkit", CudaVersion.parse),
-        a_from=row.find_parsed("a_from", CudaVersion.parse),
-        f_from=row.find_parsed("f_from", CudaVersion.parse),
-        family=family,
-        tegra=row.find("tegra", bool) or False,
-        last_driver_branch=row.find_parsed("last_driver_branch", _number),
-        becomes=(becomes, since) if becomes is not None and since is not None else None,
-        gpus=tuple(name.strip() for name in row.get("gpus", str).split(",") if name.strip()),
-    )
+def _gpus(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+_BRANCH: Mapping[str, Reader] = {"branch": _parsed(_number), "cuda": _parsed(CudaVersion.parse), "end": _maybe(str)}
+_FLOOR: Mapping[str, Reader] = {
+    "toolkit_major": _parsed(_number),
+    "driver": _parsed(DriverVersion.parse),
+    "cuda": _parsed(CudaVersion.parse),
+}
+_JETPACK: Mapping[str, Reader] = {
+    "l4t": _parsed(L4tRelease.parse),
+    "name": _parsed(str),
+    "cuda": _parsed(CudaVersion.parse),
+    "capabilities": _parsed(_each(ComputeCapability.parse)),
+    "desktop_code": _flag,
+}
+_TOOLKIT: Mapping[str, Reader] = {
+    "version": _parsed(CudaVersion.parse),
+    "sass": _parsed(lambda text: tuple(sorted(_each(Arch.parse)(text)))),
+    "ptx_isa": _parsed(str),
+    "max_gcc": _parsed(_number),
+    "max_clang": _parsed(_number),
+    "glibc_below": _maybe(str),
+    "compress_modes": _parsed(_each(_among("none", "speed", "balance", "size"))),
+    "compress_default": _parsed(_among("lz4", "zstd")),
+    "driver": _maybe(DriverVersion.parse),
+    "branch": _maybe(_number),
+    "nvidia_image": _maybe(str),
+    "nvidia_image_os": _parsed(_each(str)),
+    "toolchains": _parsed(_each(_among("nvidia", "debian", "pypi"))),
+}
+_CAPABILITY: Mapping[str, Reader] = {
+    "capability": _parsed(ComputeCapability.parse),
+    "architecture": _parsed(str),
+    "platforms": _parsed(_each(_among("amd64", "sbsa", "tegra"))),
+    "first_toolkit": _parsed(CudaVersion.parse),
+    "last_toolkit": _maybe(CudaVersion.parse),
+    "a_from": _maybe(CudaVersion.parse),
+    "f_from": _maybe(CudaVersion.parse),
+    "family": lambda row, name: row.find_parsed(name, _each(ComputeCapability.parse)) or (),
+    "tegra": _flag,
+    "last_driver_branch": _maybe(_number),
+    "becomes": _becomes,
+    "gpus": _parsed(_gpus),
+}
 
 
 def _check_order(file: YamlFile, name: str, rows: Sequence[tuple[tuple[int, ...], CudaVersion]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from sdrun.core.access import Access, access_to
@@ -89,12 +89,11 @@ def offers(request: Request, team: Team) -> tuple[Match, ...]:
 
 def judge(row: Match, driver: Driver | None, policy: Policy) -> Rejection | None:
     """Why the image of `row` cannot run under that driver and policy, or None. `driver` None: there is no GPU to use."""
-    if row.barred is not None:
-        return row.barred
     if row.path == "cpu":
-        return (
-            None if policy.allow_cpu else Rejection(row.image.target, "cpu-not-allowed", "runs on the CPU, needs --allow-cpu")
-        )
+        barred = Rejection(row.image.target, "cpu-not-allowed", "runs on the CPU, needs --allow-cpu")
+        return None if policy.allow_cpu else barred
+    if row.barred is not None and (driver is not None or row.barred.reason == "platform-mismatch"):
+        return row.barred
     if driver is None:
         return Rejection(row.image.target, "no-gpu", "needs a GPU")
     if row.path == "ptx-jit" and not policy.allow_jit:
@@ -180,7 +179,7 @@ def _served(request: Request, teams: Iterable[Team], driver: Driver) -> list[tup
 def _rejected(request: Request, teams: Iterable[Team], driver: Driver | None) -> tuple[Rejection, ...]:
     """Each candidate that runs on no team, once, with the reason nearest to running; the most promising first."""
     by_kinds = {tuple(sorted({device.capability for device in team})): team for team in teams}
-    listings = [offers(request, team) for team in by_kinds.values()] or [_without_gpu(request)]
+    listings = [offers(request, team) for team in by_kinds.values()] or [offers(request, (_NOBODY,))]
     policy = request.policy
     if len(listings) == 1:
         return tuple(found for row in listings[0] if (found := judge(row, driver, policy)) is not None)
@@ -198,22 +197,11 @@ def _rejected(request: Request, teams: Iterable[Team], driver: Driver | None) ->
     return tuple(entry[3] for entry in sorted(left, key=lambda known: (known[2], known[1])))
 
 
-def _without_gpu(request: Request) -> tuple[Match, ...]:
-    """The candidates where no device is in play: their platform and whether they need a GPU at all is what counts."""
-    rows = offers(request, (_NOBODY,))
-    return tuple(
-        replace(row, path=None, barred=Rejection(row.image.target, "no-gpu", "needs a GPU"))
-        if row.path != "cpu" and (row.barred is None or row.barred.reason != "platform-mismatch")
-        else row
-        for row in rows
-    )
-
-
 def _on_cpu(request: Request, notes: tuple[str, ...], rejected: tuple[Rejection, ...]) -> Plan | None:
     """The cpu plan, if it is allowed and there is an image; never without its being said."""
     if not request.policy.allow_cpu:
         return None
-    for row in _without_gpu(request):
+    for row in offers(request, (_NOBODY,)):
         if row.path == "cpu":
             said = (*notes, "The engine will run on the CPU, many times slower than on a GPU.")
             return Plan(row.image.target, row.image.image, "cpu", (), "none", rejected, Handover(notes=said))

@@ -24,17 +24,10 @@ _HARD_DRIVER_REASONS: tuple[Reason, ...] = ("ptx-newer-than-driver", "fatbin-com
 
 def refusal(request: Request, stuck: Stuck) -> Refusal:
     """The refusal for a choice that got stuck: the id of the closest way out, and that way as sentence and as `Change`."""
-    change, plan = next(_ways_out(request, stuck))
+    ways_out = (_working(change, request) for change in _candidates(request, stuck))
+    change, plan = next(way for way in ways_out if way is not None)
     verdict = Verdict(request, stuck, _id(request, stuck, change), change, plan)
     return Refusal(verdict.id, message(verdict), remedy(verdict), stuck.rejected, change)
-
-
-def _ways_out(request: Request, stuck: Stuck) -> Iterator[tuple[Change, Plan]]:
-    """Changes that work, the closest first, with the plan each leads to."""
-    for change in _candidates(request, stuck):
-        working = _working(change, request)
-        if working is not None:
-            yield working
 
 
 def _working(change: Change, request: Request) -> tuple[Change, Plan] | None:
@@ -82,11 +75,15 @@ def _freed(request: Request) -> Iterator[Change]:
     if request.policy.gpu not in ("auto", "all"):
         wider += [Change(gpu="auto"), *(replace(change, gpu="auto") for change in wider)]
     yield from wider
-    for start in wider[-1:]:
-        after = applied(start, request)
-        answer = attempt(after)
-        if isinstance(answer, Stuck) and answer.reason in (None, "no-gpu") and answer.teams:
-            yield from (_both(start, change) for change in _for_images(after, answer))
+    yield from _further(request, wider[-1])
+
+
+def _further(request: Request, first: Change) -> Iterator[Change]:
+    """`first` together with what would then still be missing, if that is a matter of images."""
+    after = applied(first, request)
+    answer = attempt(after)
+    if isinstance(answer, Stuck) and answer.teams:
+        yield from (_both(first, change) for change in _for_images(after, answer))
 
 
 def _for_images(request: Request, stuck: Stuck) -> Iterator[Change]:
@@ -105,10 +102,7 @@ def _for_images(request: Request, stuck: Stuck) -> Iterator[Change]:
     yield from (_both(first, second) for first in drivers for second in jit)
     yield from (_both(first, second) for first in made for second in jit)
     for one in single:
-        after = applied(one, request)
-        answer = attempt(after)
-        if isinstance(answer, Stuck) and answer.reason is None:
-            yield from (_both(one, change) for change in _for_images(after, answer))
+        yield from _further(request, one)
 
 
 def _single(request: Request) -> list[Change]:
@@ -140,10 +134,12 @@ def _builds(request: Request, teams: Iterable[Team]) -> Iterator[tuple[Build, Fl
 
 def _cpu(request: Request) -> Iterator[Change]:
     """The way that is always open: the CPU, with its image published if there is none."""
-    policy = request.policy
-    start = Change(allow_cpu=True, gpu=None if policy.gpu in ("auto", "all", "none") else "none")
+    start = Change(allow_cpu=True)
     yield start
-    if policy.image is not None:
+    if request.policy.gpu not in ("auto", "all", "none"):  # where a GPU was named, the CPU does not stand in for it by itself
+        start = replace(start, gpu="none")
+        yield start
+    if request.policy.image is not None:
         start = replace(start, any_image=True)
         yield start
     yield replace(start, build=Build("cpu", request.host.platform, None))

@@ -46,21 +46,21 @@ def explain(host: HostFacts, index: Index, policy: Policy, facts: CudaFacts) -> 
     if isinstance(answer, Plan):
         return Explanation(answer, _running(request, answer) + rejected, _gain(request, answer))
     refused = refusal(request, answer)
+    mended = attempt(applied(refused.change, request))
     barred: tuple[Candidate, ...] = ()
-    if refused.id == "gpu-access-unavailable":
-        plan = attempt(applied(Change(gpu_access=True), request))
-        if isinstance(plan, Plan):
-            rows = _running(request, plan)
-            barred = tuple(Candidate(row.target, "rejected", row.code_path, "runtime cannot reach the GPU") for row in rows)
-    return Explanation(refused, barred + rejected, _rescue(request, refused))
+    if refused.id == "gpu-access-unavailable" and isinstance(mended, Plan):
+        rows = _running(request, mended)
+        barred = tuple(Candidate(row.target, "rejected", row.code_path, "runtime cannot reach the GPU") for row in rows)
+    gain = _rescue(request, refused, mended) if isinstance(mended, Plan) else None
+    return Explanation(refused, barred + rejected, gain)
 
 
-def _rescue(request: Request, refused: Refusal) -> str | None:
+def _rescue(request: Request, refused: Refusal, mended: Plan) -> str | None:
     """What the driver that a refusal asks for would let run."""
-    floor, after = refused.change.driver, attempt(applied(refused.change, request))
-    if refused.id != "driver-too-old" or floor is None or not isinstance(after, Plan):
+    floor = refused.change.driver
+    if refused.id != "driver-too-old" or floor is None:
         return None
-    return f"{update(floor, request, after.handover.gpus)} or newer would run {after.target} by {after.code_path}."
+    return f"{update(floor, request, mended.handover.gpus)} or newer would run {mended.target} by {mended.code_path}."
 
 
 def _running(request: Request, plan: Plan) -> tuple[Candidate, ...]:

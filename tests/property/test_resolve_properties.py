@@ -10,9 +10,10 @@ from typing import Any
 
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-
 from resolving import oracle
 from resolving.samples import index_document
+from resolving.strategies import DRIVERS, cases, indexes, policies, usual_policies
+
 from sdrun.core import host as host_facts
 from sdrun.core import index as index_facts
 from sdrun.core import plan as plans
@@ -22,7 +23,6 @@ from sdrun.core.index import Index, IndexImage
 from sdrun.core.plan import EXIT_CODES, Plan, Refusal
 from sdrun.core.policy import Change, Policy
 from sdrun.core.resolve import resolve
-from resolving.strategies import DRIVERS, cases, indexes, policies, usual_policies
 
 many = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -123,6 +123,14 @@ def test_all_that_no_toolkit_spans(facts) -> None:
     assert answer.remedy == "Build and publish the target cu124-sm61 (sdrun build cu124-sm61), then run with --gpu 0."
 
 
+def test_all_that_no_toolkit_spans_and_an_old_driver(facts) -> None:
+    machine = host(gpu("6.1", 0), gpu("11.0", 1), platform="linux/arm64", driver_version="470.82")
+    answer = refused(facts, machine, index(image("cu124-sm61", "61", platform="linux/arm64")), gpu="all")
+    assert answer.id == "mixed-gpus"
+    assert answer.message.startswith("No one image runs on all 2 GPUs: GPU 0 (NVIDIA 6.1")
+    assert answer.remedy == "Install NVIDIA driver 525.60.13 or newer, then run with --gpu 0."
+
+
 def test_none_takes_the_cpu_and_still_asks_for_leave(facts) -> None:
     answer = refused(facts, host(gpu("8.9")), gpu="none")
     assert (answer.id, answer.exit_code) == ("cpu-not-allowed", 4)

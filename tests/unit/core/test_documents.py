@@ -163,6 +163,14 @@ def test_what_is_no_object_at_all(document) -> None:
         assert caught.value.key == "(document)"
 
 
+def test_hosts_and_indexes_round_trip() -> None:
+    machine, rows = host_facts.from_json(HOST), index_facts.from_json(INDEX)
+    assert json.loads(json.dumps(host_facts.to_json(machine))) == HOST
+    assert json.loads(json.dumps(index_facts.to_json(rows))) == INDEX
+    bare = host_facts.from_json(HOST | {"runtime": None, "driver_version": None, "cuda_driver": "12.4", "tegra": "36.4"})
+    assert host_facts.from_json(host_facts.to_json(bare)) == bare
+
+
 def test_unknown_keys_are_ignored_and_optional_ones_may_be_absent() -> None:
     bare = {"schema": "sdrun.host/v1", "platform": "linux/amd64", "gpus": [], "future": deep()}
     assert host_facts.from_json(bare) == host_facts.from_json(bare | {"runtime": None, "wsl": False, "probe": "none"})
