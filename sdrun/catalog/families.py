@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast
+from typing import cast, get_args
 
 from sdrun.catalog.rows import each, fields, texts
 from sdrun.catalog.yamlfile import YamlFile
@@ -74,8 +74,8 @@ def _among(row: Fields, name: str, known: dict[str, Part] | dict[str, Kind]) -> 
 
 def _family(file: YamlFile, row: Fields, parts: dict[str, Part], kinds: dict[str, Kind], known: dict[str, Family]) -> Family:
     rule = row.get("text_rule", str)
-    if rule not in ("any", "all", "inside"):
-        raise Malformed(row.key("text_rule"), "must be any, all or inside")
+    if rule not in get_args(TextRule):
+        raise Malformed(row.key("text_rule"), f"must be one of {', '.join(get_args(TextRule))}")
     text = fields(file, row.get("text", dict), row.key("text"), tuple(parts))
     return Family(
         _new(row, known),

@@ -9,7 +9,7 @@ from typing import Literal
 
 from sdrun.core.header import TensorInfo
 
-TextRule = Literal["any", "all", "inside"]
+TextRule = Literal["any", "all", "inside", "lacking"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from sdrun.runtime.protocol import ContainerSpec, GpuRequest, Mount
 OUTPUT_FOLDER = "/out"
 # Role of a model file -> option of sd-cli (examples/common/common.cpp at 90e87bc). A value that begins with a dash is safe:
 # its parser takes the word after an option whatever it looks like.
-_ROLE_OPTIONS: Mapping[str, str] = {
+ROLE_OPTIONS: Mapping[str, str] = {
     "model": "--model",
     "diffusion": "--diffusion-model",
     "llm": "--llm",
@@ -29,7 +29,7 @@ _PATH_OPTIONS = frozenset(
     {"--clip_vision", "--llm_vision", "--qwen2vl_vision", "--high-noise-diffusion-model", "--control-net", "--embd-dir"}
     | {"--lora-model-dir", "--hires-upscalers-dir", "--photo-maker", "--upscale-model", "--end-img", "--mask"}
     | {"--control-image", "--control-video", "--pm-id-images-dir", "--pm-id-embed-path", "-r", "--ref-image"}
-    | {"--qwen2vl", "--taesd", *_ROLE_OPTIONS.values()}
+    | {"--qwen2vl", "--taesd", *ROLE_OPTIONS.values()}
 )
 # Options that would take the run out of sdrun's hands: where the picture goes, what kind of run it is.
 _OWN_OPTIONS: Mapping[str, str] = {
@@ -70,7 +70,7 @@ def inside(request: Request, model: ModelFiles, out: Path, name: str) -> Inside:
     for role, path in model.files.items():
         target = f"/models/{role}/{path.name}"
         mounts.append(Mount(path.resolve(), target))
-        arguments += [_ROLE_OPTIONS[role], target]
+        arguments += [ROLE_OPTIONS[role], target]
     if request.init is not None:
         target = f"/inputs/init/{request.init.name}"
         mounts.append(Mount(request.init.resolve(), target))

@@ -1,0 +1,1 @@
+"""Files with the shapes of real models and no weights: sparse, so that gigabytes cost no disk."""
