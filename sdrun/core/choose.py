@@ -123,7 +123,7 @@ def attempt(request: Request) -> Plan | Stuck:
         return _on_cpu(request, (), rejected) or Stuck(None, (), rejected)
     visible = visible_devices(host, policy)
     driver = driver_of(host, request.facts)
-    teams = _teams(policy.gpu, visible)
+    teams = teams_of(request)
     if visible and not teams:
         return Stuck("gpu-not-found", (), ())
     if not visible or driver is None:
@@ -144,11 +144,13 @@ def attempt(request: Request) -> Plan | Stuck:
     return _on_cpu(request, out_of_reach, (barred, *rejected)) or Stuck("gpu-access-unavailable", (team,), rejected)
 
 
-def _teams(selector: str, visible: Sequence[Device]) -> tuple[Team, ...]:
+def teams_of(request: Request) -> tuple[Team, ...]:
+    """The devices that may be chosen: each visible one alone, all together, or the one that was named."""
+    selector, visible = request.policy.gpu, visible_devices(request.host, request.policy)
     if selector == "auto":
         return tuple((device,) for device in visible)
     if selector == "all":
-        return (tuple(visible),) if visible else ()
+        return (visible,) if visible else ()
     device = selected(selector, visible)
     return () if device is None else ((device,),)
 

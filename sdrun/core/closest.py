@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from sdrun.core.change import applied
-from sdrun.core.choose import Request, Stuck, Team, attempt, offers
+from sdrun.core.choose import Request, Stuck, Team, attempt, offers, teams_of
 from sdrun.core.device import all_devices
 from sdrun.core.driver import combined, driver_of, reachable
 from sdrun.core.facts import Floor
@@ -51,7 +51,7 @@ def _candidates(request: Request, stuck: Stuck) -> Iterator[Change]:
     elif policy.gpu != "none":
         if _only_cpu_asked(request, stuck):
             yield Change(allow_cpu=True)
-        yield from _for_images(request, stuck)
+        yield from _for_images(request)
     yield from _cpu(request)
 
 
@@ -66,7 +66,7 @@ def _without_gpu(request: Request, stuck: Stuck) -> Iterator[Change]:
     if request.host.gpus and not stuck.teams:  # hidden
         yield from _freed(request)
     elif stuck.teams:  # no driver runs
-        yield from _for_images(request, stuck)
+        yield from _for_images(request)
 
 
 def _freed(request: Request) -> Iterator[Change]:
@@ -79,16 +79,14 @@ def _freed(request: Request) -> Iterator[Change]:
 
 
 def _further(request: Request, first: Change) -> Iterator[Change]:
-    """`first` together with what would then still be missing, if that is a matter of images."""
-    after = applied(first, request)
-    answer = attempt(after)
-    if isinstance(answer, Stuck) and answer.teams:
-        yield from (_both(first, change) for change in _for_images(after, answer))
+    """`first` together with what would then still be missing."""
+    return (_both(first, change) for change in _for_images(applied(first, request)))
 
 
-def _for_images(request: Request, stuck: Stuck) -> Iterator[Change]:
+def _for_images(request: Request) -> Iterator[Change]:
     """A newer driver alone; then a flag alone; then a target to build alone; then two of them."""
-    drivers = [Change(driver=floor) for floor in driver_floors(request, stuck.teams)]
+    teams = teams_of(request)
+    drivers = [Change(driver=floor) for floor in driver_floors(request, teams)]
     jit = [] if request.policy.allow_jit else [Change(allow_jit=True)]
     yield from drivers
     yield from jit
@@ -97,7 +95,7 @@ def _for_images(request: Request, stuck: Stuck) -> Iterator[Change]:
     start = Change(any_image=True) if request.policy.image is not None else Change()
     if start.any_image:
         yield start
-    made = [_both(start, Change(build=build, driver=floor)) for build, floor in _builds(request, stuck.teams)]
+    made = [_both(start, Change(build=build, driver=floor)) for build, floor in _builds(request, teams)]
     yield from made
     yield from (_both(first, second) for first in drivers for second in jit)
     yield from (_both(first, second) for first in made for second in jit)
