@@ -1,6 +1,7 @@
 """The inspector against NVIDIA's cuobjdump, its time and memory on large libraries, and a fuzz run.
 
     python bench/inspect_code.py compare CUOBJDUMP FILE...   [--record]
+    python bench/inspect_code.py time SUBJECT...             [--record]
     python bench/inspect_code.py fuzz INPUTS                 [--record]
 
 `compare` counts, per file, kind and arch, what both list. cuobjdump is NVIDIA's (PyPI: nvidia-cuda-cuobjdump; it is proprietary
@@ -9,6 +10,8 @@ of libcublas 12.4, and 12.4's calls five cubins of that library sm_50a, sm_60a a
 (package nvidia-cuda-toolkit of Debian 12's non-free) reads both. cuobjdump prints family code (`120f`) without its letter, so
 letters f are left out of the comparison. Libraries to compare on: nvidia-cublas-cu11 11.11.3.6, nvidia-cublas-cu12 12.4.5.8,
 nvidia-cublas 13.0.2.14 and 13.10.0.20.
+
+`time` takes time and peak memory of anything `sdrun inspect` takes: saved images, images of the container runtime.
 
 `fuzz` reads INPUTS mutations (fixed seed) of the fixtures, as bare fatbins, ELF files, static libraries and saved images, and
 counts how each ended; anything but a result or NotInspectable ends the run with its number. Time and memory are those of a
@@ -70,10 +73,10 @@ def ours(file: Path) -> Counter[tuple[str, str]]:
     return counts
 
 
-def as_a_process(file: Path) -> tuple[dict[str, object], float, float]:
+def as_a_process(subject: str) -> tuple[dict[str, object], float, float]:
     """The document of `sdrun inspect --json`, seconds, and peak resident MiB of that process."""
     begin = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "sdrun", "inspect", str(file), "--json"], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-m", "sdrun", "inspect", subject, "--json"], stdout=subprocess.PIPE)
     assert process.stdout is not None
     text = process.stdout.read()
     _, _, usage = os.wait4(process.pid, 0)
@@ -88,7 +91,7 @@ def compare(cuobjdump: str, files: list[Path]) -> dict[str, object]:
     for file in files:
         theirs, complaint, their_seconds = listed(cuobjdump, file)
         mine = ours(file)
-        document, seconds, memory = as_a_process(file)
+        document, seconds, memory = as_a_process(str(file))
         rows[file.name] = {
             "cuobjdump": release[1] if release else "?",
             "bytes": file.stat().st_size,
@@ -107,6 +110,21 @@ def compare(cuobjdump: str, files: list[Path]) -> dict[str, object]:
             **{key: document[key] for key in ("sass", "ptx", "toolkit", "min_driver")},
         }
         print(file.name, json.dumps(rows[file.name]))
+    return rows
+
+
+def timed(subjects: list[str]) -> dict[str, object]:
+    """Seconds and peak resident MiB, by the subject's last name."""
+    rows: dict[str, object] = {}
+    for subject in subjects:
+        document, seconds, memory = as_a_process(subject)
+        files = document["files"]
+        assert isinstance(files, list)
+        size = Path(subject).stat().st_size if Path(subject).exists() else None
+        rows[Path(subject).name] = {
+            "bytes": size, "files_with_code": len(files), "seconds": round(seconds, 2), "peak_mib": round(memory, 1),
+        }  # fmt: skip
+        print(subject, rows[Path(subject).name])
     return rows
 
 
@@ -143,6 +161,8 @@ def main() -> None:
     known = json.loads(path.read_text())["figures"] if path.exists() else {}
     if words[:1] == ["compare"] and len(words) > 2:
         known["compared"] = known.get("compared", {}) | compare(words[1], [Path(word) for word in words[2:]])
+    elif words[:1] == ["time"] and len(words) > 1:
+        known["timed"] = known.get("timed", {}) | timed(words[1:])
     elif words[:1] == ["fuzz"] and len(words) == 2:
         known["fuzz"] = fuzz(int(words[1]))
         print(json.dumps(known["fuzz"]))

@@ -82,7 +82,9 @@ def _remedy(target: str | None) -> str:
 def describe(inspection: Inspection, reach: Reach | None) -> str:
     """The table of files, and under it what they mean for GPUs and drivers."""
     if reach is None:
-        return f"{inspection.subject} holds no CUDA code."
+        linkable = sorted({arch for file in inspection.files for arch in file.archs("lto")})
+        what = f"link-time code for {_words(linkable)} and no CUDA code that runs" if linkable else "no CUDA code"
+        return f"{inspection.subject} holds {what}."
     lines = [COLUMNS, *(_cells(file) for file in inspection.files)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]

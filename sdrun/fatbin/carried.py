@@ -11,12 +11,13 @@ from sdrun.core.capability import Arch
 from sdrun.core.index import COMPRESSIONS, Compression
 from sdrun.core.version import CudaVersion
 from sdrun.fatbin import archive, elf, producer
-from sdrun.fatbin.container import MAGIC, Entry, Fault, container, containers, find_containers
+from sdrun.fatbin.container import MAGIC, Entry, Fault, containers, find_containers
 from sdrun.fatbin.engine_archs import find_engine_archs
 from sdrun.fatbin.source import Source
 
 _MAX_FAULTS = 8
 _MAX_UNPACKED = 256 * 1024  # stored bytes of cubins unpacked to learn their toolkit, the smallest cubins first
+_MAX_CUBINS = 24  # of them; no library has code for more archs
 
 
 class NotInspectable(ValueError):
@@ -26,7 +27,7 @@ class NotInspectable(ValueError):
 @dataclass(frozen=True, slots=True)
 class FileCode:
     """One file's GPU code. `counts`: the number of entries for each kind and arch (`ptx`, `cubin`, `lto`); `compression`: the
-    strictest found, None where there is no code; `ptx_isas`: the versions its PTX is written in; `cubin_toolkits`: the
+    strictest found, None where a driver loads nothing; `ptx_isas`: the versions its PTX is written in; `cubin_toolkits`: the
     toolkits its machine code names; `faults`: the file breaks its format there, and the rest may be incomplete."""
 
     path: str
@@ -76,7 +77,7 @@ def read_code(source: Source, path: str) -> FileCode:
             elif elf.is_elf(member.read(0, 4)):
                 _read_elf(member, tally)
     elif head.startswith(MAGIC):
-        tally.take(source, container(source, 0, source.size))
+        tally.take(source, containers(source, 0, source.size))
     else:
         _read_elf(source, tally)
     return tally.result(path)
@@ -124,10 +125,12 @@ class _Tally:
                 continue
             self.total += 1
             self._counts[item.kind, item.arch] += 1
+            if item.kind == "lto":
+                continue
             self._compressions.add(item.compression)
             if item.kind == "ptx":
                 self._isas.add(item.version)
-            elif item.kind == "cubin" and item.stored:
+            elif item.stored:
                 self._cubin(source, item)
 
     def _cubin(self, source: Source, entry: Entry) -> None:
@@ -141,7 +144,7 @@ class _Tally:
 
     def _unpacked(self) -> Iterator[CudaVersion]:
         budget = _MAX_UNPACKED
-        for source, entry in sorted(self._smallest.values(), key=lambda pair: pair[1].stored):
+        for source, entry in sorted(self._smallest.values(), key=lambda pair: pair[1].stored)[:_MAX_CUBINS]:
             budget -= entry.stored
             if budget >= 0 and (toolkit := producer.thorough_toolkit(source, entry)) is not None:
                 yield toolkit

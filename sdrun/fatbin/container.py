@@ -77,16 +77,18 @@ def containers(source: Source, start: int, end: int) -> Iterator[Entry | Fault]:
         if found >= end:
             return
         at = found
-        for item in container(source, at, end):
+        for item in _container(source, at, end):
             yield item
             budget -= 1
-            if budget <= 0:  # here and not after the container: one container may claim a whole file of entries
-                yield Fault(at, f"more than {MAX_ENTRIES} entries")
-                return
+            if budget <= 0:
+                break
+        if (budget := budget - 1) <= 0:
+            yield Fault(at, f"more than {MAX_ENTRIES} entries")
+            return
         at = _after(source, at, end)
 
 
-def container(source: Source, at: int, end: int) -> Iterator[Entry | Fault]:
+def _container(source: Source, at: int, end: int) -> Iterator[Entry | Fault]:
     """The entries of the one container at `at`."""
     header = source.read(at, _CONTAINER.size)
     if at + _CONTAINER.size > end or len(header) < _CONTAINER.size:
@@ -204,9 +206,11 @@ def find_containers(source: Source, start: int, end: int) -> Iterator[Entry | Fa
             at += ALIGNMENT
             budget -= 1
             continue
-        for item in container(source, at, end):
+        for item in _container(source, at, end):
             yield item
             budget -= 1
+            if budget <= 0:
+                break
         at = _after(source, at, end)
     if budget <= 0:
         yield Fault(at, f"more than {MAX_ENTRIES} entries")

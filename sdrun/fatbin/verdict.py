@@ -118,7 +118,7 @@ def sentence(verdict: Verdict, inspection: Inspection) -> str:
 def holdings(file: FileCode) -> str:
     """`machine code for 5.2 only and no PTX`: what a file holds, in words."""
     if not file.entries:
-        return "no CUDA code at all"
+        return "link-time code only, which no driver loads" if file.archs("lto") else "no CUDA code at all"
     only = " only" if len(file.sass) == 1 else ""
     sass = f"machine code for {_listed(file.sass)}{only}" if file.sass else "no machine code"
     return f"{sass} and {f'PTX for {_listed(file.ptx)}' if file.ptx else 'no PTX'}"

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from collections.abc import Callable, Iterator
 
 import pytest
-from fatbins.files import Piece, fatbin, fixture
+from fatbins.files import Piece, elf, fatbin, fixture
 
+from sdrun.fatbin import container
+from sdrun.fatbin.carried import read_code
 from sdrun.fatbin.container import Entry, Fault, containers, find_containers
 from sdrun.fatbin.source import MemorySource
+
+Walk = Callable[[MemorySource, int, int], Iterator[Entry | Fault]]
 
 # What cuobjdump 13.5 lists for each, the letter f apart (it prints sm_120f as sm_120).
 REAL = {
@@ -113,7 +118,28 @@ def test_searching_takes_a_lone_magic_number_for_data() -> None:
     assert len(items) == 1
 
 
-def test_a_million_false_starts_end() -> None:
-    data = struct.pack("<IHHQ", 0xBA55ED50, 1, 16, 0) * 1000
-    assert list(find_containers(MemorySource(data), 0, len(data))) == []
-    assert list(containers(MemorySource(data), 0, len(data))) == []
+ENTRY = Piece("cubin", 75, payload=b"").packed()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        struct.pack("<IHHQ", 0xBA55ED50, 1, 16, 0) * 1000,
+        struct.pack("<IHHQ", 0xBA55ED50, 1, 16, 64 * 1000) + ENTRY * 1000,
+        (struct.pack("<IHHQ", 0xBA55ED50, 1, 16, 64) + ENTRY) * 1000,
+        struct.pack("<IHHQ", 0xBA55ED50, 9, 9, 0) * 1000,
+    ],
+    ids=["empty containers", "one container", "many containers", "false starts"],
+)
+@pytest.mark.parametrize("walk", [containers, find_containers])
+def test_a_made_up_file_ends_at_the_limit(walk: Walk, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "MAX_ENTRIES", 100)
+    items = list(walk(MemorySource(data), 0, len(data)))
+    assert len(items) <= 101
+    assert "more than 100" in str(items[-1])
+
+
+def test_a_list_of_numbers_without_end_is_searched_once() -> None:
+    """The first thousand of each are weighed against each other; a pair for every mark and list would take minutes."""
+    data = elf({".rodata": b"ARCHS\0" * 50_000 + bytes(5000) + b"860\0" * 50_000, ".nv_fatbin": fatbin(Piece("cubin", 75))})
+    assert read_code(MemorySource(data), "x").engine_archs is None

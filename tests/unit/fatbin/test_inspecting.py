@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fatbins.files import docker_archive, elf, engine, fixture, layer
+from fatbins.files import Piece, docker_archive, elf, engine, fatbin, fixture, layer
 
 from sdrun.build import inspecting
 from sdrun.catalog.cuda import load_cuda_facts
@@ -94,6 +94,15 @@ def test_no_cuda_code_is_no_error(run, tmp_path: Path) -> None:
     assert run(path) == (0, f"{path} holds no CUDA code.\n", "")
     code, out, _ = run(path, "--json")
     assert (code, json.loads(out)["sass"]) == (0, [])
+
+
+def test_link_time_code_is_no_code_that_runs(run, tmp_path: Path) -> None:
+    path = written(tmp_path, "x.o", elf({".nv_fatbin": fatbin(Piece("lto", 89, compression="zstd"))}))
+    assert run(path)[1] == f"{path} holds link-time code for 89 and no CUDA code that runs.\n"
+    assert json.loads(run(path, "--json")[1])["files"][0]["fatbin_compression"] is None
+    code, _, err = run(path, "--for", "8.9")
+    assert code == 4
+    assert "link-time code only" in err
 
 
 @pytest.mark.parametrize("make", [lambda: elf({".text": b"x"}), lambda: docker_archive([layer({"x": b"y"})])])
