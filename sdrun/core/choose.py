@@ -215,10 +215,7 @@ def _on_gpu(request: Request, team: Team, row: Match, access: Access, driver: Dr
     notes = []
     seconds = request.facts.jit_first_run_seconds if path == "ptx-jit" else None
     if seconds is not None:
-        notes.append(
-            f"{row.image.target} holds no machine code for compute capability {team[0].capability}: the driver compiles its "
-            f"PTX {row.arch} on the first run, which takes about {seconds} s longer."
-        )
+        notes.append(_jit_note(request, team, row, seconds))
     if access.narrow_to:
         notes.append("The container runtime can only hand over all GPUs; CUDA_VISIBLE_DEVICES narrows them inside.")
     for device in team:
@@ -234,4 +231,18 @@ def _on_gpu(request: Request, team: Team, row: Match, access: Access, driver: Dr
         gpu_access=access.kind,
         rejected=_rejected(request, (team,), driver),
         handover=Handover(team, access.requests, access.narrow_to, seconds, tuple(notes)),
+    )
+
+
+def _jit_note(request: Request, team: Team, row: Match, seconds: int) -> str:
+    compiled = {
+        device.capability
+        for device in team
+        for own in offers(request, (device,))
+        if own.position == row.position and own.path == "ptx-jit"
+    }
+    names = ", ".join(str(kind) for kind in sorted(compiled))
+    return (
+        f"{row.image.target} holds no machine code for compute capability {names}: the driver compiles its PTX {row.arch} "
+        f"on the first run, which takes about {seconds} s longer."
     )

@@ -13,6 +13,7 @@ from sdrun.core.choose import Request, Stuck, Team, attempt, offers, teams_of
 from sdrun.core.device import all_devices
 from sdrun.core.driver import combined, driver_of, reachable
 from sdrun.core.facts import Floor
+from sdrun.core.index import Index
 from sdrun.core.plan import Plan, Reason, Refusal
 from sdrun.core.policy import Build, Change
 from sdrun.core.sentences import Verdict, message, remedy
@@ -32,6 +33,8 @@ def refusal(request: Request, stuck: Stuck) -> Refusal:
 
 def _working(change: Change, request: Request) -> tuple[Change, Plan] | None:
     """`change`, completed by access to the GPU where that alone is still missing, and its plan; None if it does not help."""
+    if change.build is not None:  # what runs from an index of this one image runs from any index that holds it
+        request = replace(request, index=Index(request.index.engine, ()))
     answer = attempt(applied(change, request))
     if isinstance(answer, Stuck) and answer.reason == "gpu-access-unavailable":
         change = replace(change, gpu_access=True)
@@ -167,7 +170,8 @@ def _id(request: Request, stuck: Stuck, change: Change) -> Reason:
     if change == Change(allow_jit=True, gpu_access=change.gpu_access):
         return "jit-forbidden"
     if _only_cpu_asked(request, stuck):
-        return "cpu-not-allowed" if "cpu-not-allowed" in reasons else "no-code-for-capability"
+        alone: tuple[Reason, ...] = ("cpu-not-allowed", "platform-mismatch", "no-code-for-capability")
+        return next((reason for reason in alone if reason in reasons), alone[-1])
     if change.gpu is not None and change.build is None:
         return "mixed-gpus"
     order: tuple[Reason, ...] = (*_HARD_DRIVER_REASONS, "jit-forbidden", "arch-mismatch", "no-code-for-capability")

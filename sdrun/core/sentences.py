@@ -52,8 +52,7 @@ def message(verdict: Verdict) -> str:
         case "mixed-gpus":
             return _mixed(verdict)
         case "platform-mismatch":
-            platforms = sorted({image.platform for image in request.index.images})
-            return f"Every published image is for {', '.join(platforms)}; this host is {request.host.platform}."
+            return _other_platform(request)
         case "no-code-for-capability":
             return _no_code(verdict)
         case _:
@@ -77,6 +76,14 @@ def _no_access(verdict: Verdict) -> str:
     if runtime.cdi_devices:
         return f"{runtime.name} knows CDI devices, but none for {devices}, and NVIDIA's runtime is not registered."
     return f"{runtime.name} cannot give {devices} to a container: it knows no CDI device and no NVIDIA runtime."
+
+
+def _other_platform(request: Request) -> str:
+    here = request.host.platform
+    elsewhere = [image for image in request.index.images if image.platform != here]
+    what = "CPU" if request.policy.gpu == "none" else "CUDA"
+    platforms = ", ".join(sorted({image.platform for image in elsewhere if image.is_cpu == (what == "CPU")}))
+    return f"{what} images are published for {platforms} only; this host is {here}."
 
 
 def _no_code(verdict: Verdict) -> str:

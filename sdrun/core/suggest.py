@@ -38,9 +38,10 @@ def _toolkits(facts: CudaFacts) -> tuple[CudaVersion, ...]:
 
 def _sass(kinds: Sequence[ComputeCapability], toolkit: CudaVersion, facts: CudaFacts) -> tuple[Arch, ...]:
     """An exact arch for each kind, or none if the toolkit lacks one."""
-    archs = {Arch(facts.named_by(toolkit, kind).number) for kind in kinds}
-    emitted = set(facts.toolkits[toolkit].sass) & {Arch(row.number) for row in facts.capabilities}
-    return tuple(sorted(archs)) if archs <= emitted else ()
+    named = {facts.named_by(toolkit, kind) for kind in kinds}
+    rows = [facts.capabilities.get(kind) for kind in named]
+    whole = all(row is not None and row.emits("", toolkit) for row in rows)
+    return tuple(sorted(Arch(kind.number) for kind in named)) if whole else ()
 
 
 def _ptx_builds(

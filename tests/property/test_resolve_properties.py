@@ -24,7 +24,7 @@ from sdrun.core.plan import EXIT_CODES, Plan, Refusal
 from sdrun.core.policy import Change, Policy
 from sdrun.core.resolve import resolve
 
-many = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def ask(host: dict[str, Any], index: dict[str, Any], policy: Policy, facts: CudaFacts) -> Plan | Refusal:
@@ -124,7 +124,7 @@ def changed(change: Change, host: HostFacts, index: Index, policy: Policy) -> tu
     return host, index, replace(policy, **asked)
 
 
-@settings(many, max_examples=1500)
+@settings(many, max_examples=800)
 @given(cases(), policies)
 def test_every_refusal_names_a_change_that_makes_the_same_call_succeed(facts, case, policy) -> None:
     host, index = case

@@ -144,6 +144,13 @@ def test_rule_7_jit_is_allowed_said_aloud_and_forbidden_by_no_jit(facts) -> None
     assert refused.remedy == "Leave out --no-jit."
 
 
+def test_with_all_the_note_names_the_gpus_that_are_compiled_for(facts) -> None:
+    machine = host(gpu("8.6", 0), gpu("9.0", 1), gpu("12.0", 2))
+    answer = resolve(machine, index(image("cu124-multi", "86", "90")), Policy(gpu="all"), facts)
+    assert isinstance(answer, Plan)
+    assert answer.handover.notes[0].startswith("cu124-multi holds no machine code for compute capability 9.0, 12.0: ")
+
+
 def test_machine_code_does_not_mind_no_jit(facts) -> None:
     answer = resolve(host(gpu("8.6")), index(image("cu124-multi", "86", "90")), Policy(allow_jit=False), facts)
     assert isinstance(answer, Plan)

@@ -6,10 +6,13 @@ import pytest
 from resolving.samples import CPU, gpu, host, image, index
 
 from sdrun.core.capability import Arch
+from sdrun.core.change import applied
+from sdrun.core.choose import Request
+from sdrun.core.facts import Floor
 from sdrun.core.plan import Refusal
 from sdrun.core.policy import Build, Change, Policy
 from sdrun.core.resolve import resolve
-from sdrun.core.version import CudaVersion
+from sdrun.core.version import CudaVersion, DriverVersion
 
 
 def refused(facts, machine, *rows, **asked) -> Refusal:
@@ -193,10 +196,21 @@ def test_an_index_with_the_cpu_alone_still_says_what_to_build(facts) -> None:
 
 
 def test_no_cpu_image_for_one_who_asked_for_the_cpu(facts) -> None:
-    answer = refused(facts, host(), image("cpu", platform="linux/arm64"), gpu="none", allow_cpu=True)
+    answer = refused(facts, host(), image("cu124-sm89", "89"), gpu="none", allow_cpu=True)
     assert answer.id == "no-code-for-capability"
     assert answer.message == "The index holds no cpu image for linux/amd64."
     assert answer.remedy.startswith("Build and publish the target cpu")
+    answer = refused(facts, host(), image("cpu", platform="linux/arm64"), gpu="none")
+    assert answer.id == "platform-mismatch"
+    assert answer.message == "CPU images are published for linux/arm64 only; this host is linux/amd64."
+    assert answer.remedy == "Build and publish the target cpu (sdrun build cpu), then allow the CPU with --allow-cpu."
+
+
+def test_a_cpu_image_here_and_cuda_images_elsewhere(facts) -> None:
+    answer = refused(facts, host(ADA), image("cu124-sm89", "89", platform="linux/arm64"), CPU)
+    assert answer.id == "platform-mismatch"
+    assert answer.message == "CUDA images are published for linux/arm64 only; this host is linux/amd64."
+    assert answer.change.build == Build("cu124-sm89", "linux/amd64", CudaVersion(12, 4), (Arch(89),))
 
 
 def test_two_things_missing_are_both_in_the_remedy(facts) -> None:
@@ -233,3 +247,23 @@ def test_a_hidden_gpu_that_has_no_image_either(facts) -> None:
     assert answer.id == "gpu-not-found"
     assert answer.change.unset_visible
     assert answer.change.build is not None
+
+
+def test_all_is_told_the_reason_farthest_from_running_and_no_driver_that_ends_one_gpu(facts) -> None:
+    machine = host(gpu("9.0", 0), gpu("7.0", 1), driver_version="570.26")
+    answer = refused(facts, machine, image("cu124-x", "86", "75"), gpu="all")
+    assert [row.reason for row in answer.rejected] == ["no-code-for-capability"]  # arch-mismatch on the 9.0, nothing on the 7.0
+    machine = host(gpu("6.1", 0), gpu("8.9", 1), driver_version="580.65.06")
+    answer = refused(facts, machine, image("cu131-x", "", "61"), gpu="all")
+    assert answer.id == "ptx-newer-than-driver"
+    assert answer.change.driver is None
+    assert answer.change.build == Build("cu124-multi", "linux/amd64", CudaVersion(12, 4), (Arch(61), Arch(89)))
+
+
+def test_a_change_takes_nothing_away(facts) -> None:
+    floor = Floor(DriverVersion.parse("550.54.14"), CudaVersion(12, 4))
+    machine = host(ADA, driver_version="525.60.13", cuda_driver="13.0")  # a forward-compatible libcuda
+    after = applied(Change(driver=floor), Request(machine, index(), Policy(), facts)).host
+    assert (str(after.driver_version), str(after.cuda_driver)) == ("550.54.14", "13.0")
+    newer = applied(Change(driver=floor), Request(host(ADA, cuda_driver="12.2"), index(), Policy(), facts)).host
+    assert (str(newer.driver_version), str(newer.cuda_driver)) == ("580.65.06", "12.4")
