@@ -19,22 +19,19 @@ STOP_SECONDS = 10  # after an interrupt: BuildKit ends its containers by itself 
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """One build: `context` holds the Dockerfile; `tag` is given to the image; `labels` and `arguments` join those of the file;
-    `no_cache` lets no layer of an earlier build stand in (cache mounts still serve)."""
+    """One build: `context` holds the Dockerfile; `tag` is given to the image; `labels` and `arguments` (build arguments)
+    join those of the file."""
 
     context: Path
     tag: str
     labels: Mapping[str, str]
     arguments: Mapping[str, str]
-    no_cache: bool = False
 
 
 def run_build(client: BuildClient, request: BuildRequest, log: Path, on_step: OnStep) -> None:
     """Builds, writing everything the program says to `log`. Raises EngineFailed (`build-failed`) with the error lines, or the
     error of a row of images/build_failures.yaml. A KeyboardInterrupt ends the program first and is raised on."""
     argv = client.build_argv(request.context, request.tag, request.labels, request.arguments)
-    if request.no_cache:
-        argv.insert(-1, "--no-cache")
     log.parent.mkdir(parents=True, exist_ok=True)
     reader = LogReader()
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=client.environment())

@@ -109,12 +109,14 @@ def _build(
     log = root / "logs" / f"{recipe.target.tag}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
     trial = f"{REPOSITORY}-trial:{recipe.target.tag}"
     arguments = {"BASE": start.reference, **({"JOBS": str(jobs)} if jobs else {})}
+    if force:
+        arguments["REBUILD"] = str(time.time_ns())
     say(f"building {recipe.reference} with {client.program} ({client.kind})")
     with tempfile.TemporaryDirectory(dir=_folder(root / "contexts"), prefix=f"{recipe.target.tag}-") as folder:
         context = Path(folder)
         _stage(recipe, context)
         labels = {RECIPE: recipe.digest, BASE_DIGEST: start.id}
-        run_build(client, BuildRequest(context, trial, labels, arguments, no_cache=force), log, on_step)
+        run_build(client, BuildRequest(context, trial, labels, arguments), log, on_step)
     image = runtime.image(trial)
     if image is None:
         raise RuntimeUnavailable(
