@@ -159,6 +159,9 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     place = 2
     while place + 9 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
+        if marker == 0xFF:  # a fill byte, which may stand before any marker (T.81, B.1.1.2); the engine writes them
+            place += 1
+            continue
         (length,) = struct.unpack_from(">H", data, place + 2)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, place + 5)

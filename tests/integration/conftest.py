@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,51 @@ def engine_image(runtime: ContainerRuntime, cpu_image: LocalImage) -> LocalImage
     found = next((image for image in runtime.images("io.sdrun.target") if image.tags and image.id == cpu_image.id), None)
     assert found is not None
     return found
+
+
+@pytest.fixture
+def somebodys_home(tmp_path: Path) -> Path:
+    """A folder of a user who is not root, reachable for him."""
+    if os.geteuid() != 0:
+        pytest.skip("root, to become somebody else")
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 1234, 2345)
+    for folder in (tmp_path, *(parent for parent in tmp_path.parents if parent.name.startswith("pytest-"))):
+        folder.chmod(0o755)
+    return home
+
+
+# The interpreter may lie where only root may look, and modules are imported late; so everything is imported as root first, by a
+# run that succeeds and one that fails, and the user is changed then.
+_AS_SOMEBODY = """
+import contextlib, io, os, sys
+from sdrun.cli.main import main
+words, home, groups = eval(sys.argv[1]), sys.argv[2], eval(sys.argv[3])
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    sys.argv = ["sdrun", *words, "-o", os.path.join(home, "first.png")]
+    main()
+    os.environ["DOCKER_HOST"] = "unix:///nowhere"
+    main()
+    del os.environ["DOCKER_HOST"]
+    import sdrun.runtime.faults
+os.environ.update(HOME=home, SDRUN_STATE_DIR=home + "/state", SDRUN_CACHE_DIR=home + "/cache")
+os.setgroups(groups)
+os.setresgid(2345, 2345, 2345)
+os.setresuid(1234, 1234, 1234)
+sys.argv = ["sdrun", *words]
+sys.exit(main())
+"""
+
+
+@pytest.fixture
+def run_as_somebody() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs sdrun with those words as user 1234, group 2345 and further groups."""
+
+    def run(
+        words: tuple[str, ...], home: Path, env: dict[str, str], groups: tuple[int, ...]
+    ) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-c", _AS_SOMEBODY, repr(words), str(home), repr(list(groups))]
+        return subprocess.run(argv, cwd=home, env=env, capture_output=True, text=True, check=False, timeout=180)
+
+    return run

@@ -27,6 +27,8 @@ def test_sizes() -> None:
     assert size_of(picture(64, 48)) == (64, 48)
     assert size_of(picture(80, 56, "JPEG")) == (80, 56)
     assert size_of(picture(8, 8, mode="RGBA")) == (8, 8)
+    filled = picture(80, 56, "JPEG").replace(b"\xff\xc0", b"\xff\xff\xff\xc0", 1)
+    assert size_of(filled) == (80, 56)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
