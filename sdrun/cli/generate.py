@@ -57,6 +57,9 @@ def command(
         float | None, typer.Option("--strength", help="How much of it changes, 0 to 1.", rich_help_panel=HELP_PICTURE)
     ] = None,
     batch: Annotated[int, typer.Option("--batch", "-b", help="How many pictures.", rich_help_panel=HELP_PICTURE)] = 1,
+    no_metadata: Annotated[
+        bool, typer.Option("--no-metadata", help="Do not write into it how it was made.", rich_help_panel=HELP_PICTURE)
+    ] = False,
     gpu: Annotated[
         str, typer.Option("--gpu", help="auto, all, an index, a UUID, a MIG UUID, none.", rich_help_panel=HELP_PLACE)
     ] = "auto",
@@ -104,6 +107,7 @@ def command(
         strength=strength,
         batch=batch,
         engine_args=_after_dashes(engine_args or []),
+        metadata=not no_metadata,
     )
     wishes = Wishes(gpu, allow_cpu, allow_jit, image, index or console.settings().index)
     outcome = _run(console, request, wishes, build, dry_run, started)

@@ -102,6 +102,8 @@ def options(request: Request) -> list[str]:
             words += [option, str(value)]
     if request.batch > 1:
         words += ["--batch-count", str(request.batch), "--output-begin-idx", "1"]
+    if not request.metadata:
+        words.append("--disable-image-metadata")
     return words
 
 

@@ -15,7 +15,8 @@ from sdrun.core.model import ModelFiles
 from sdrun.errors import Interrupted, SdrunError
 from sdrun.launch.choosing import Chosen, Fetching, Wishes, choose
 from sdrun.launch.engine_args import container, inside
-from sdrun.launch.output import Destination, destination, full_disk, private_folder, publish
+from sdrun.launch.metadata import embed
+from sdrun.launch.output import Destination, destination, disk_errors, full_disk, private_folder, publish
 from sdrun.launch.processor import check_processor
 from sdrun.launch.progress import Progress, ProgressReader
 from sdrun.launch.request import Request, check, completed
@@ -166,6 +167,9 @@ def generate(prepared: Prepared, runtime: ContainerRuntime, listener: Listener, 
             watch = _Watch(log, listener)
             exit = runtime.run(spec, watch.take)
             _judge(exit, prepared, watch, folder, spec)
+            if prepared.request.metadata:
+                with disk_errors(prepared.destination.folder):
+                    embed(prepared, [folder / name for name in prepared.destination.written], watch.device)
             size = watch.aligned if watch.aligned and prepared.size else prepared.size
             files = publish(prepared.destination, folder, size)
     except KeyboardInterrupt:
@@ -175,8 +179,7 @@ def generate(prepared: Prepared, runtime: ContainerRuntime, listener: Listener, 
         raise
     finally:
         log.close()
-    device = ", ".join(f"CUDA{row.index} {row.name}" for row in watch.reader.devices) or "cpu"
-    return Outcome(prepared, files, device, exit.seconds, time.monotonic() - started, log.path)
+    return Outcome(prepared, files, watch.device, exit.seconds, time.monotonic() - started, log.path)
 
 
 def _run_name() -> str:
@@ -206,6 +209,11 @@ class _Watch:
     def aligned(self) -> tuple[int, int] | None:
         """The size the engine rounded the request up to, where it did."""
         return self._progress.state.aligned
+
+    @property
+    def device(self) -> str:
+        """What the engine said it computes on."""
+        return ", ".join(f"CUDA{row.index} {row.name}" for row in self.reader.devices) or "cpu"
 
     def take(self, stream: Stream, data: bytes) -> None:
         """The sink of the run."""

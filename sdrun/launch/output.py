@@ -134,7 +134,7 @@ def _not_writable(message: str) -> UsageProblem:
 def private_folder(found: Destination) -> Iterator[Path]:
     """A folder only the caller can look into, beside the destination; gone at the end, and so is every folder that was made for
     it unless a picture came to lie there."""
-    with _disk_errors(found.folder):
+    with disk_errors(found.folder):
         made = _make_folders(found.folder)
         try:
             private = Path(tempfile.mkdtemp(prefix=".sdrun-", dir=found.folder)).absolute()
@@ -170,7 +170,7 @@ def _remove_empty(folders: list[Path]) -> None:
 def publish(found: Destination, private: Path, size: tuple[int, int] | None) -> tuple[Path, ...]:
     """Checks every picture (whole, and of that width and height where they are known) and moves it to its place. Raises
     EngineFailed (`output-missing`, `output-incomplete`) or NotEnoughMemory (`disk-full`) and leaves nothing behind."""
-    with _disk_errors(found.folder):
+    with disk_errors(found.folder):
         for name in found.written:
             _check_picture(private / name, size)
         mask = os.umask(0)
@@ -237,7 +237,8 @@ def _disk_full(folder: Path) -> NotEnoughMemory:
 
 
 @contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turns the OSErrors of work in `folder` into NotEnoughMemory (`disk-full`) or UsageProblem (`output-not-writable`)."""
     try:
         yield
     except OSError as fault:

@@ -24,7 +24,8 @@ ENGINE_SEED = 42  # what the engine takes where neither the user nor the model s
 @dataclass(frozen=True, slots=True)
 class Request:
     """One picture, or `batch` of them. None: not said; then the model's default holds, and where it has none, the engine's.
-    Sizes in pixels; a negative `seed` draws one; `engine_args` are handed to the engine after everything else."""
+    Sizes in pixels; a negative `seed` draws one; `engine_args` are handed to the engine after everything else; `metadata`: the
+    picture carries how it was made."""
 
     model: str
     prompt: str
@@ -42,6 +43,7 @@ class Request:
     strength: float | None = None
     batch: int = 1
     engine_args: tuple[str, ...] = ()
+    metadata: bool = True
 
 
 def check(request: Request, samplers: Sequence[str] = (), schedulers: Sequence[str] = ()) -> None:

@@ -1,5 +1,5 @@
-"""What sdrun accepts runs in the real engine, what it refuses fails there. The files have shapes and no weights, so the pictures
-are of nothing; the engine looks at shapes alike."""
+"""What sdrun accepts runs in the real engine, what it refuses fails there. The files have shapes and no weights, so the
+pictures are of nothing; the engine looks at shapes alike."""
 
 from __future__ import annotations
 
