@@ -15,7 +15,9 @@ from sdrun.catalog.models import models
 from sdrun.core.model import Model, ModelFile
 from sdrun.errors import NotEnoughMemory, SdrunError, UsageProblem, VerificationFailed
 from sdrun.models import gguf, store
-from sdrun.models.store import model_folder, resolve_model
+from sdrun.models.blobs import Blobs
+from sdrun.models.names import Names
+from sdrun.models.store import resolve_model, store_root
 from sdrun.models.tiny import build
 
 CATALOGUE = models()
@@ -35,11 +37,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 def test_a_catalogue_model_is_made_once(tmp_path: Path) -> None:
     said: list[str] = []
     found = resolve_model("tiny", CATALOGUE, tmp_path, said.append)
-    assert found.name == "tiny"
+    assert found.name == "tiny:q4_0"
+    assert dict(found.sha256) == {role: file.sha256 for role, file in TINY.files.items()}
     assert found.defaults == TINY.defaults
     assert list(found.files) == ["diffusion", "llm", "tae"]
     assert all(path.is_absolute() and path.is_file() for path in found.files.values())
-    assert said == [f"making the model tiny in {model_folder(TINY, tmp_path)}"]
+    assert [path.name for path in found.files.values()] == ["tiny-diffusion.gguf", "tiny-llm.gguf", "tiny-tae.gguf"]
+    assert all(path.resolve().parent == tmp_path / "models" / "blobs" for path in found.files.values())
+    assert said == [f"making the model tiny:q4_0 in {tmp_path / 'models'}"]
     before = {path: path.stat().st_mtime_ns for path in found.files.values()}
     assert resolve_model("tiny", CATALOGUE, tmp_path, said.append) == found
     assert len(said) == 1
@@ -52,11 +57,12 @@ def test_a_damaged_file_is_made_again_and_that_is_said(tmp_path: Path, harm: str
     whole = path.read_bytes()
     middle = len(whole) // 2
     flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    path.chmod(0o644)
     path.write_bytes({"flip": flipped, "cut": whole[:-1], "empty": b""}[harm])
     said: list[str] = []
     resolve_model("tiny", CATALOGUE, tmp_path, said.append)
     assert path.read_bytes() == whole
-    assert said == [f"{path} is damaged; making it again"]
+    assert said == ["tiny-diffusion.gguf of the model tiny:q4_0 is damaged; making it again"]
 
 
 def test_processes_that_start_together_make_it_once(tmp_path: Path) -> None:
@@ -71,16 +77,26 @@ def test_processes_that_start_together_make_it_once(tmp_path: Path) -> None:
     assert [process.returncode for process in processes] == [0] * 4
     assert sorted(map(len, said))[:3] == [0, 0, 0]
     assert "making the model tiny" in "".join(said)
-    assert sorted(p.name for p in model_folder(TINY, tmp_path).iterdir() if p.suffix) == [
-        "tiny-diffusion.gguf",
-        "tiny-llm.gguf",
-        "tiny-tae.gguf",
-    ]
+    assert Blobs(store_root(tmp_path, {})).present() == sorted(str(file.sha256) for file in TINY.files.values())
 
 
-def test_other_pins_live_beside_and_do_not_overwrite(tmp_path: Path) -> None:
-    other = replace(TINY, files={**TINY.files, "llm": replace(TINY.files["llm"], sha256="0" * 64)})
-    assert model_folder(other, tmp_path) != model_folder(TINY, tmp_path)
+def test_a_file_that_was_only_touched_is_hashed_and_kept(tmp_path: Path) -> None:
+    path = resolve_model("tiny", CATALOGUE, tmp_path, lambda text: None).files["llm"]
+    path.resolve().touch()
+    said: list[str] = []
+    assert resolve_model("tiny", CATALOGUE, tmp_path, said.append).files["llm"] == path
+    assert said == []
+
+
+def test_what_is_whole_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = resolve_model("tiny", CATALOGUE, tmp_path, lambda text: None)
+    monkeypatch.setattr("sdrun.models.blobs.digest_of", lambda *args: pytest.fail("a file was read"))
+    assert resolve_model("tiny", CATALOGUE, tmp_path) == found
+
+
+def test_the_place_of_the_store(tmp_path: Path) -> None:
+    assert store_root(tmp_path, {}) == tmp_path / "models"
+    assert store_root(tmp_path, {"SDRUN_MODELS_DIR": "/srv/models"}) == Path("/srv/models")
 
 
 def test_what_differs_from_its_pin_is_refused_and_not_kept(tmp_path: Path) -> None:
@@ -88,7 +104,8 @@ def test_what_differs_from_its_pin_is_refused_and_not_kept(tmp_path: Path) -> No
     model: Model = replace(TINY, files=wrong)
     fault = refusal("tiny", {"tiny": model}, tmp_path)
     assert (type(fault), fault.id, fault.exit_code) == (VerificationFailed, "hash-mismatch", 7)
-    assert not (model_folder(model, tmp_path) / "tiny-llm.gguf").exists()
+    assert Blobs(store_root(tmp_path, {})).present() == [TINY.files["diffusion"].sha256]
+    assert Names(store_root(tmp_path, {})).all() == []
 
 
 def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
@@ -120,7 +137,7 @@ def test_a_file_of_the_users_own(files: Mapping[str, Path], tmp_path: Path, monk
 def test_a_catalogue_name_wins_over_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tiny").write_bytes(build("llm"))
     monkeypatch.chdir(tmp_path)
-    assert resolve_model("tiny", CATALOGUE, tmp_path / "cache").name == "tiny"
+    assert resolve_model("tiny", CATALOGUE, tmp_path / "cache").name == "tiny:q4_0"
     assert dict(resolve_model("./tiny", CATALOGUE, tmp_path).files) == {"model": tmp_path / "tiny"}
 
 
@@ -135,8 +152,14 @@ def test_files_by_role(files: Mapping[str, Path], tmp_path: Path) -> None:
     ("text", "id", "words"),
     [
         ("tinny", "unknown-model", "Did you mean tiny?"),
-        ("TINY", "unknown-model", "Did you mean tiny?"),
-        ("stable-diffusion", "unknown-model", "The catalogue has tiny"),
+        ("TINNY", "unknown-model", "Did you mean tiny?"),
+        ("stable-diffision", "unknown-model", "Did you mean stable-diffusion"),
+        ("flux-q5", "unknown-model", "flux1-schnell comes as flux1-schnell:q4_0 and flux1-schnell:q8_0."),
+        ("tiny:q9", "unknown-model", "tiny comes as tiny:q4_0."),
+        ("zzzzzz", "unknown-model", "The catalogue has tiny"),
+        ("hf://owner/file.gguf", "bad-option", "hf://owner/repository/path"),
+        ("hf://owner/repository/../x.gguf", "bad-option", "hf://owner/repository/path"),
+        ("wan2.1", "video-model", "makes videos"),
         ("", "unknown-model", "The catalogue has"),
         ("x" * 5000, "unknown-model", "The catalogue has"),
         ("a\0b", "unknown-model", "The catalogue has"),
@@ -180,7 +203,7 @@ def test_importing_the_store_is_cheap() -> None:
 
 def test_making_is_said_on_stderr_unless_told_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     resolve_model("tiny", CATALOGUE, tmp_path)
-    assert capsys.readouterr() == ("", f"making the model tiny in {model_folder(TINY, tmp_path)}\n")
+    assert capsys.readouterr() == ("", f"making the model tiny:q4_0 in {tmp_path / 'models'}\n")
     assert store.resolve_model("tiny", CATALOGUE, tmp_path)
     assert capsys.readouterr() == ("", "")
 
