@@ -15,6 +15,7 @@ from sdrun.core.model import ModelFiles
 from sdrun.errors import Interrupted, SdrunError
 from sdrun.launch.choosing import Chosen, Fetching, Wishes, choose
 from sdrun.launch.engine_args import container, inside
+from sdrun.launch.fitting import checked
 from sdrun.launch.metadata import embed
 from sdrun.launch.output import Destination, destination, disk_errors, full_disk, private_folder, publish
 from sdrun.launch.processor import check_processor
@@ -130,6 +131,8 @@ def prepare(
     if request.seed is not None and request.seed < 0:
         listener.note(f"seed {full.seed}")
     inside(full, model, place.folder, "check")  # engine arguments are looked at before a daemon is
+    for note in checked(full, model).notes:
+        listener.note(note)
     runtime = connect()
     chosen = choose(runtime, wishes, fetching, environ)
     check_processor(chosen.processor_level)
