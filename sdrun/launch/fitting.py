@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,5 +25,4 @@ def checked(request: Request, model: ModelFiles) -> FileSet:
 def named_files(arguments: tuple[str, ...]) -> Mapping[str, Path]:
     """The files that engine arguments give for parts of a model, by role."""
     roles = {option: role for role, option in ROLE_OPTIONS.items()} | {"--taesd": "tae", "--qwen2vl": "llm"}
-    pairs = zip(arguments, arguments[1:], strict=False)
-    return {roles[option]: Path(value).expanduser() for option, value in pairs if option in roles}
+    return {roles[option]: Path(value).expanduser() for option, value in pairwise(arguments) if option in roles}
