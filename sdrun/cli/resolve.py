@@ -95,10 +95,12 @@ def _index(console: Console, file: str | None) -> Index:
 
 def _policy(gpu: str, image: str | None, allow_cpu: bool, allow_jit: bool, *, own_host: bool) -> Policy:
     """CUDA_VISIBLE_DEVICES speaks of this host, so it is heeded only where the facts are this host's."""
-    from sdrun.probe.visible import visible_devices
+    if not own_host:
+        return Policy(gpu=gpu, allow_cpu=allow_cpu, allow_jit=allow_jit, image=image)
+    from sdrun.probe.visible import device_order, visible_devices
 
-    visible = visible_devices(os.environ) if own_host else None
-    return Policy(gpu=gpu, allow_cpu=allow_cpu, allow_jit=allow_jit, image=image, visible=visible)
+    visible, order = visible_devices(os.environ), device_order(os.environ)
+    return Policy(gpu=gpu, allow_cpu=allow_cpu, allow_jit=allow_jit, image=image, visible=visible, device_order=order)
 
 
 def _say(console: Console, answer: Plan | Refusal, as_json: bool, *, bare: bool) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from sdrun.core.host import HostFacts
+from sdrun.core.policy import DeviceOrder
 
 _TOKEN = re.compile(r"[0-9]{1,4}|(?:GPU|MIG)-[0-9A-Za-z/-]{1,80}", re.ASCII)
 
@@ -26,14 +27,19 @@ def visible_devices(environ: Mapping[str, str]) -> tuple[str, ...] | None:
     return tuple(names)
 
 
+def device_order(environ: Mapping[str, str]) -> DeviceOrder:
+    """What numbers in CUDA_VISIBLE_DEVICES count: CUDA puts the fastest GPU first unless CUDA_DEVICE_ORDER is PCI_BUS_ID."""
+    return "pci-bus-id" if environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" else "fastest-first"
+
+
 def order_note(environ: Mapping[str, str], host: HostFacts) -> list[str]:
-    """A note where an index in CUDA_VISIBLE_DEVICES means one GPU here and maybe another to CUDA: sdrun counts in the order of
-    the PCI bus, CUDA the fastest first unless CUDA_DEVICE_ORDER says otherwise."""
+    """A note where an index in CUDA_VISIBLE_DEVICES means one GPU here and maybe another to CUDA, which does not say how it
+    finds out which of different GPUs is the fastest."""
     names = visible_devices(environ) or ()
     kinds = {(gpu.name, gpu.compute_capability) for gpu in host.gpus}
-    if len(kinds) < 2 or not any(name.isdigit() for name in names) or environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID":
+    if len(kinds) < 2 or not any(name.isdigit() for name in names) or device_order(environ) == "pci-bus-id":
         return []
     return [
-        f"The GPUs of this machine differ, and CUDA_VISIBLE_DEVICES={','.join(names)} is read in the order of the PCI bus, "
-        "while CUDA puts the fastest first: name UUIDs, or set CUDA_DEVICE_ORDER=PCI_BUS_ID."
+        f"The GPUs of this machine differ, and CUDA_VISIBLE_DEVICES={','.join(names)} counts them fastest first, which is "
+        "guessed from capability and memory: name UUIDs, or set CUDA_DEVICE_ORDER=PCI_BUS_ID."
     ]

@@ -124,7 +124,6 @@ class Surroundings:
 
 def policy(environ: Mapping[str, str]) -> Policy:
     """What a run without options asks for on this machine."""
-    from sdrun.probe.visible import visible_devices
+    from sdrun.probe.visible import device_order, visible_devices
 
-    by_bus = environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
-    return Policy(visible=visible_devices(environ), device_order="pci-bus-id" if by_bus else "fastest-first")
+    return Policy(visible=visible_devices(environ), device_order=device_order(environ))
