@@ -16,7 +16,11 @@ from sdrun.cli.selection import selected
 
 if TYPE_CHECKING:
     from sdrun.build.buildlog import BuildStep
+    from collections.abc import Mapping
+
     from sdrun.build.image import BuiltImage
+    from sdrun.core.target import Base
+    from sdrun.runtime.protocol import ContainerRuntime
 
 LINE_EVERY_PERCENT = 10
 REDRAW_SECONDS = 0.1
@@ -34,6 +38,9 @@ def command(
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Files compiled at a time; default: all cores.")
     ] = None,
+    base_only: Annotated[
+        bool, typer.Option("--base-only", help="Bring the base image here (local, pulled or bootstrapped) and stop.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was built as JSON.")] = False,
 ) -> None:
     """Build engine images and prove what they hold; print their references."""
@@ -46,7 +53,10 @@ def command(
     plans = [(row, engines()[row.engine]) for row in rows]
     if engine_source is not None:
         plans = [with_local_source(target, engine, engine_source) for target, engine in plans]
-    runtime = connect()
+    runtime = connect(console.settings().runtime)
+    if base_only:
+        bring_bases({row.base: catalogue.bases[row.base] for row in rows}, runtime, console)
+        return
     built = []
     for target, engine in plans:
         display = Display(console)
@@ -61,6 +71,16 @@ def command(
         console.document({"schema": "sdrun.build/v1", "images": [to_json(image) for image in built]})
     else:
         console.result("\n".join(image.reference for image in built))
+
+
+def bring_bases(bases: Mapping[str, Base], runtime: ContainerRuntime, console: Console) -> None:
+    """Makes each base image local and prints its reference."""
+    from sdrun.build.base import ensure_base
+    from sdrun.build.client import find_client
+
+    client = find_client(runtime.name)
+    for base in bases.values():
+        console.result(ensure_base(base, runtime, client, console.note).reference)
 
 
 def summary(image: BuiltImage) -> str:

@@ -94,9 +94,10 @@ def _no_code(verdict: Verdict) -> str:
         return f"The index holds no cpu image for {request.host.platform}."
     kinds = sorted({device.capability for device in verdict.devices})
     names = ", ".join(str(kind) for kind in kinds)
-    return (
-        f"No published image holds code for compute capability {names} on {request.host.platform}: {_listed(verdict.devices)}."
-    )
+    where = f"compute capability {names} on {request.host.platform}: {_listed(verdict.devices)}"
+    if request.policy.image is not None:
+        return f"The image {request.policy.image[:200]!r} holds no code for {where}."
+    return f"No published image holds code for {where}."
 
 
 def _mixed(verdict: Verdict) -> str:
