@@ -46,8 +46,12 @@ class VerbGroup(TyperGroup):
 
 
 def load(verb: str) -> Any:
-    """Imports the verb's module and makes its typer command."""
+    """Imports the verb's module and makes its typer command, or its group of commands where the module offers an `app`."""
     module = import_module(f"sdrun.cli.{verb}")
+    if hasattr(module, "app"):
+        group = typer.main.get_command(module.app)
+        group.name = verb
+        return group
     app = typer.Typer(add_completion=False)
     settings = getattr(module, "CONTEXT_SETTINGS", None)
     app.command(verb, help=module.command.__doc__, context_settings=settings)(module.command)

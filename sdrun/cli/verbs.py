@@ -9,6 +9,7 @@ PANELS = ("Run", "Look", "Build")
 VERBS: dict[str, tuple[str, str]] = {
     "generate": ("Run", "Draw a picture in a container and print its path."),
     "show": ("Look", "Print how a picture was made, or draw it again."),
+    "models": ("Look", "The model catalogue and the local store: ls, show, pull, verify, import, rm."),
     "resolve": ("Look", "Say which image this host runs, or what to change. Pure: same inputs, same answer."),
     "detect": ("Look", "Print what was found out about this host's GPUs, driver and container runtime."),
     "doctor": ("Look", "Check everything a run needs; each finding with its remedy."),

@@ -121,7 +121,7 @@ def prepare(
     """Checks and decides everything, from what costs least to what costs most: the words of the request, the place of the
     output, the model, then the runtime, the host and the image. Starts nothing but what `fetching` allows."""
     from sdrun.catalog.models import models
-    from sdrun.models.store import resolve_model
+    from sdrun.models.naming import resolve_model
     from sdrun.resources import cache_root
 
     _check(request)

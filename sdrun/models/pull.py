@@ -98,8 +98,12 @@ class Puller:
         assert file.sha256 is not None  # else it would have been fetched
         size = self._blobs.path(file.sha256).stat().st_size
         source = file.from_hub
-        where = (None, None, None) if source is None else (source.repository, source.path, source.revision)
-        return StoredFile(file.name, size, file.sha256, *where)
+        if source is None:
+            return StoredFile(file.name, size, file.sha256)
+        known = (known for model in self._names.all() for known in model.files.values() if known.sha256 == file.sha256)
+        met = (known.revision for known in known if (known.repository, known.path) == (source.repository, source.path))
+        revision = source.revision or next(met, None)
+        return StoredFile(file.name, size, file.sha256, source.repository, source.path, revision)
 
     def _may_fetch(self, model: Model) -> None:
         if self._wishes.offline or offline(self._environ):

@@ -1,6 +1,6 @@
-"""From what the user calls a model to files the engine can open.
+"""The store: models that are on this machine, and how what is missing gets there.
 
-The store is a folder (`SDRUN_MODELS_DIR`, else `models` in the cache) with the files by content (sdrun.models.blobs) and the
+It is a folder (`SDRUN_MODELS_DIR`, else `models` in the cache) with the files by content (sdrun.models.blobs) and the
 models that consist of them by name (sdrun.models.names). What is in it is whole and has its sha256, or is made or fetched
 again.
 """
@@ -12,17 +12,18 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from sdrun.core.model import ROLES, Catalogue, HubFile, Licence, MadeBy, Model, ModelFile, ModelFiles
+from sdrun.core.model import HubFile, Licence, MadeBy, Model, ModelFile, ModelFiles
 from sdrun.errors import NotEnoughMemory, SdrunError, UsageProblem, VerificationFailed
 
 if TYPE_CHECKING:
+    from sdrun.models.blobs import State
     from sdrun.models.meter import Show
     from sdrun.models.names import Names, StoredModel
     from sdrun.models.pull import Wishes
@@ -30,14 +31,12 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 HUB_PREFIX = "hf://"
-_SUFFIXES = (".gguf", ".safetensors", ".ckpt", ".pt", ".pth", ".sft")
-_ROLE = re.compile(r"([A-Za-z0-9_-]+)=(.*)", re.DOTALL)
-_NEXT_ROLE = re.compile(r",(?=[A-Za-z0-9_-]+=)")  # a comma within a path is not followed by a word and "="
 _WORD = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _HUB_FILE = re.compile(rf"hf://({_WORD}/{_WORD})/({_WORD}(?:/{_WORD})*)(?:@([A-Za-z0-9_][A-Za-z0-9_./-]*))?")
 
 
-def _on_stderr(text: str) -> None:
+def on_stderr(text: str) -> None:
+    """Says something where no one else was named to say it."""
     print(text, file=sys.stderr)
 
 
@@ -48,97 +47,7 @@ def store_root(cache_dir: Path, environ: Mapping[str, str] = os.environ) -> Path
     return cache_dir.expanduser().absolute() / "models"
 
 
-def resolve_model(
-    text: str,
-    models: Mapping[str, Model],
-    cache_dir: Path,
-    say: Say = _on_stderr,
-    show: Show | None = None,
-    wishes: Wishes | None = None,
-) -> ModelFiles:
-    """The files of the model that `text` names: a name of the catalogue or of the store, the path of an all-in-one file,
-    `hf://owner/repository/file[@revision]`, or `role=FILE,role=FILE` with a path or hf:// for each FILE.
-
-    What the store lacks is made or fetched on first use, unless `wishes` or HF_HUB_OFFLINE forbid it: said through `say`, its
-    progress told to `show` (to `say` in a few lines where that is None). Raises UsageProblem (`unknown-model`,
-    `model-file-missing`, `model-file-unreadable`, `bad-option`, `cache-not-writable`, `licence-not-accepted`,
-    `video-model`), VerificationFailed (`model-file-damaged`, `hash-mismatch`, `model-gated`, `download-failed`,
-    `model-not-fetched`, `token-refused`), NotEnoughMemory (`disk-full`), Interrupted.
-    """
-    store = Store(store_root(cache_dir), say, show, wishes)
-    if text in models:
-        model = models[text]
-        if model.output == "video":
-            raise UsageProblem(
-                f"{model.name} makes videos, which sdrun does not do yet",
-                f"Fetch its files with: sdrun models pull {model.name}, and give them to the engine yourself.",
-                id="video-model",
-            )
-        return store.have(model)
-    if text.startswith(HUB_PREFIX):
-        return store.from_hub(text)
-    if (named := store.stored(text)) is not None:
-        return named
-    if _ROLE.match(text) and not _is_file(text):
-        return _by_role(text, store)
-    if "/" in text or text.lower().endswith(_SUFFIXES) or _is_file(text):
-        return ModelFiles(Path(text).name, MappingProxyType({"model": _usable(text)}), None)
-    raise unknown(text, models)
-
-
-def unknown(text: str, models: Mapping[str, Model]) -> UsageProblem:
-    """The error for a name nobody knows, with the names that are like it."""
-    import difflib
-
-    names, rows = (models.names(), models.rows) if isinstance(models, Catalogue) else (tuple(models), models)
-    row = models.row_of(text) if isinstance(models, Catalogue) else None
-    near = difflib.get_close_matches(text.lower(), names, n=3, cutoff=0.5)
-    if row is not None:
-        remedy = f"{row.name} comes as {' and '.join(f'{row.name}:{known}' for known in row.quantisations)}."
-    else:
-        remedy = f"Did you mean {' or '.join(near)}?" if near else f"The catalogue has {', '.join(rows)}."
-    return UsageProblem(
-        f"no model is called {text[:80]!r}", f"{remedy} A file is named by its path, such as ./model.gguf.", id="unknown-model"
-    )
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # too long for a name, or with a zero byte
-        return False
-
-
-def _by_role(text: str, store: Store) -> ModelFiles:
-    named: dict[str, str] = {}
-    for part in _NEXT_ROLE.split(text):
-        match = _ROLE.fullmatch(part)
-        role, place = (match[1], match[2]) if match else ("", part)
-        if role not in ROLES:
-            raise UsageProblem(
-                f"{role[:40]!r} is no part of a model",
-                f"Parts are {', '.join(ROLES)}. A file whose name has a = in it is named by its path, such as ./a=b.gguf.",
-            )
-        if role in named:
-            raise UsageProblem(f"the model's part {role} is named twice", "Name each part once.")
-        named[role] = place
-    if not {"model", "diffusion"} & named.keys():
-        raise UsageProblem(
-            "the model has neither a part model nor a part diffusion",
-            "Name the diffusion model too: diffusion=PATH, or model=PATH for an all-in-one file.",
-        )
-    paths: dict[str, Path] = {}
-    digests: dict[str, str] = {}
-    for role, place in named.items():
-        if place.startswith(HUB_PREFIX):
-            fetched = store.from_hub(place)
-            paths[role], digests[role] = next(iter(fetched.files.values())), next(iter(fetched.sha256.values()))
-        else:
-            paths[role] = _usable(place)
-    return ModelFiles(text, MappingProxyType(paths), None, sha256=digests)
-
-
-def _usable(text: str) -> Path:
+def usable(text: str) -> Path:
     """The absolute path of a file of the user's own that can be read and is whole."""
     from sdrun.models.headers import Damaged, check
 
@@ -166,7 +75,7 @@ def _usable(text: str) -> Path:
 class Store:
     """The models of one folder, and how what is missing gets there."""
 
-    def __init__(self, root: Path, say: Say = _on_stderr, show: Show | None = None, wishes: Wishes | None = None) -> None:
+    def __init__(self, root: Path, say: Say = on_stderr, show: Show | None = None, wishes: Wishes | None = None) -> None:
         self.root = root
         self._say = say
         self._show = show
@@ -179,11 +88,11 @@ class Store:
 
         return Names(self.root)
 
-    def have(self, model: Model) -> ModelFiles:
-        """The model's files, made or fetched where they are not there or not whole."""
+    def have(self, model: Model, again: bool = False) -> ModelFiles:
+        """The model's files, made or fetched where they are not there or not whole; `again`: asks the hub in any case."""
         with store_errors(self.root):
             stored = self.names.get(model.name)
-            if stored is None or not stored.serves(model) or self._faults(stored):
+            if again or stored is None or not stored.serves(model) or self._faults(stored):
                 stored = self._make(model, model.made_by) if model.made_by is not None else self.pull(model)
         return self._files(stored, model)
 
@@ -219,7 +128,7 @@ class Store:
             if stored is None or self._faults(stored):
                 stored = self.pull(model)
         files = self._files(stored, None)
-        return replace(files, files=MappingProxyType({_role(files.files["model"]): _usable(str(files.files["model"]))}))
+        return replace(files, files=MappingProxyType({part_of(files.files["model"]): usable(str(files.files["model"]))}))
 
     def pull(self, model: Model) -> StoredModel:
         """Fetches what is missing of a model whose files come from a hub."""
@@ -227,6 +136,36 @@ class Store:
         from sdrun.models.pull import Puller
 
         return Puller(self.root, self._say, self._show or Lines(self._say), self._wishes).pull(model)
+
+    def verify(self, models: Sequence[StoredModel], say: Say) -> dict[str, State]:
+        """Reads every file of these models, each once; the state of each by sha256."""
+        from sdrun.core.size import size_text
+        from sdrun.models.blobs import Blobs
+
+        blobs = Blobs(self.root)
+        states: dict[str, State] = {}
+        for file in {file.sha256: file for model in models for file in model.files.values()}.values():
+            say(f"reading {file.name} ({size_text(file.bytes)})")
+            states[file.sha256] = blobs.verify(file.sha256)
+        return states
+
+    def remove(self, names: Sequence[str], unused: bool = False) -> int:
+        """Forgets models and removes what only they referred to; `unused`: also everything else that no model refers to, and
+        unfinished downloads. The bytes that frees."""
+        from sdrun.models.blobs import Blobs
+        from sdrun.models.pull import store_lock
+
+        blobs, held = Blobs(self.root), self.names
+        with store_lock(self.root):
+            gone = {file.sha256 for name in names if (model := held.get(name)) for file in model.files.values()}
+            for name in names:
+                held.remove(name)
+            gone = (gone | set(blobs.present() if unused else ())) - held.referred()
+            freed = sum(blobs.discard(sha256) for sha256 in gone)
+            for path in (self.root / "partial").glob("*") if unused else ():
+                freed += path.stat().st_size
+                path.unlink()
+        return freed
 
     def _files(self, stored: StoredModel, model: Model | None) -> ModelFiles:
         names = self.names
@@ -292,7 +231,7 @@ def _make_file(name: str, role: str, file: ModelFile, made_by: MadeBy, folder: P
     gguf.write_atomically(folder / file.name, data)
 
 
-def _role(path: Path) -> str:
+def part_of(path: Path) -> str:
     """The part that one file is when nothing more is said of it: `model`, or `diffusion` where its header shows the diffusion
     model alone, which the engine must be told."""
     from sdrun.catalog.families import families

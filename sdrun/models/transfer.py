@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,26 +92,33 @@ class Transfer:
     def fetch(self, job: Job, meter: Meter) -> str:
         """The sha256 of the file, which is in blobs/ then. Of several processes that want it one fetches and the others wait.
         Raises VerificationFailed (`hash-mismatch`, `download-failed`, ...), NotEnoughMemory (`disk-full`), Stopped."""
+        with self._alone(job):
+            if job.sha256 is not None and self._blobs.state(job.sha256, job.size) == "whole":
+                meter.begin(job.name, job.size, job.size)
+                return job.sha256
+            return self._whole(job, meter)
+
+    @contextmanager
+    def _alone(self, job: Job) -> Iterator[None]:
+        """Holds the file's lock, which the system takes from a process that dies."""
         from filelock import FileLock, Timeout
 
         for folder in ("locks", "partial"):
             (self._root / folder).mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._root / "locks" / f"{job.key}.lock")
         told = False
-        while True:
+        while not lock.is_locked:
             try:
                 lock.acquire(timeout=0.5)
-                break
             except Timeout:
                 self._check_stop()
                 if not told:
                     self._say(f"another sdrun is fetching {job.name}; waiting for it")
                 told = True
-        with lock:
-            if job.sha256 is not None and self._blobs.state(job.sha256, job.size) == "whole":
-                meter.begin(job.name, job.size, job.size)
-                return job.sha256
-            return self._whole(job, meter)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _whole(self, job: Job, meter: Meter) -> str:
         partial = self.partial(job)

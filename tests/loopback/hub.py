@@ -181,7 +181,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         place = self.path if self.path.startswith("/") else urlsplit(self.path).path  # a proxy is asked for whole addresses
         start = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0]
-        self.hub.note(Request(self.name, self.command, unquote(place), int(start or 0), dict(self.headers)))
+        self.hub.note(
+            Request(self.name, self.command, unquote(place), int(start or 0), {k.lower(): v for k, v in self.headers.items()})
+        )
         self.answer(unquote(urlsplit(place).path).lstrip("/"), int(start or 0))
 
     def answer(self, path: str, start: int) -> None:

@@ -16,10 +16,12 @@ def random_bytes(size: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def hub_file(path: str, sha256: str | None = None, size: int | None = None, gated: bool = False) -> ModelFile:
+def hub_file(
+    path: str, sha256: str | None = None, size: int | None = None, gated: bool = False, revision: str | None = None
+) -> ModelFile:
     """A catalogue's file `owner/repository/file`."""
     owner, repository, file = path.split("/", 2)
-    return ModelFile(file.rpartition("/")[2], size, sha256, HubFile(f"{owner}/{repository}", file), gated)
+    return ModelFile(file.rpartition("/")[2], size, sha256, HubFile(f"{owner}/{repository}", file, revision), gated)
 
 
 def model(name: str, files: Mapping[str, ModelFile], licence: Licence = FREE) -> Model:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sdrun.catalog.models import models
-from sdrun.models.store import resolve_model
+from sdrun.models.naming import resolve_model
 
 RunEngine = Callable[..., Path]
 IMAGE = os.environ.get("SDRUN_TEST_IMAGE", "sdrun:sdcpp-90e87bc-cpu")

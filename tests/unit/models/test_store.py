@@ -14,10 +14,11 @@ import pytest
 from sdrun.catalog.models import models
 from sdrun.core.model import Model, ModelFile
 from sdrun.errors import NotEnoughMemory, SdrunError, UsageProblem, VerificationFailed
-from sdrun.models import gguf, store
+from sdrun.models import gguf
 from sdrun.models.blobs import Blobs
 from sdrun.models.names import Names
-from sdrun.models.store import resolve_model, store_root
+from sdrun.models.naming import resolve_model
+from sdrun.models.store import store_root
 from sdrun.models.tiny import build
 
 CATALOGUE = models()
@@ -68,7 +69,7 @@ def test_a_damaged_file_is_made_again_and_that_is_said(tmp_path: Path, harm: str
 def test_processes_that_start_together_make_it_once(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from sdrun.catalog.models import models;"
-        "from sdrun.models.store import resolve_model; resolve_model('tiny', models(), Path(sys.argv[1]))"
+        "from sdrun.models.naming import resolve_model; resolve_model('tiny', models(), Path(sys.argv[1]))"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stderr=subprocess.PIPE, text=True) for _ in range(4)
@@ -197,14 +198,14 @@ def test_damaged_files(text: str, files: Mapping[str, Path], tmp_path: Path) -> 
 
 def test_importing_the_store_is_cheap() -> None:
     heavy = "yaml, filelock, json, zipfile, difflib, tempfile, platformdirs"
-    program = f"import sys, sdrun.models.store; print([m for m in '{heavy}'.split(', ') if m in sys.modules])"
+    program = f"import sys, sdrun.models.naming; print([m for m in '{heavy}'.split(', ') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_making_is_said_on_stderr_unless_told_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     resolve_model("tiny", CATALOGUE, tmp_path)
     assert capsys.readouterr() == ("", f"making the model tiny:q4_0 in {tmp_path / 'models'}\n")
-    assert store.resolve_model("tiny", CATALOGUE, tmp_path)
+    assert resolve_model("tiny", CATALOGUE, tmp_path)
     assert capsys.readouterr() == ("", "")
 
 
