@@ -139,19 +139,26 @@ def _after_dashes(words: list[str]) -> tuple[str, ...]:
 
 def _run(console: Console, request: Request, wishes: Wishes, build: bool, dry_run: bool, started: float) -> Outcome | None:
     from sdrun.cli.live import display
-    from sdrun.launch.generate import Listener, command_line, generate, prepare
+    from sdrun.errors import Interrupted
+    from sdrun.launch.generate import command_line, generate, prepare
+    from sdrun.launch.stopping import stoppable
+    from sdrun.launch.watch import Listener
 
     shown = display(console)
     listener = Listener(console.note, console.detail, shown.progress, shown.output)
     connection = _Connection(console)
-    prepared, runtime = prepare(request, wishes, _fetching(console, connection, build, dry_run), listener, connection.get)
-    if dry_run:
-        console.result(command_line(prepared, runtime))
-        return None
+    fetching = _fetching(console, connection, build, dry_run)
     try:
-        return generate(prepared, runtime, listener, started)
+        with stoppable():
+            prepared, runtime = prepare(request, wishes, fetching, listener, connection.get)
+            if not dry_run:
+                return generate(prepared, runtime, listener, started)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped before the engine was started", "") from None
     finally:
         shown.close()
+    console.result(command_line(prepared, runtime))
+    return None
 
 
 class _Connection:
@@ -171,12 +178,15 @@ class _Connection:
 
 
 def _fetching(console: Console, connection: _Connection, build: bool, dry_run: bool) -> Fetching:
+    from sdrun.cli.live import PullProgress
     from sdrun.launch.choosing import Fetching
 
     def make(wanted: Build) -> None:
         _build(console, connection.get(), wanted)
 
-    return Fetching(pull=not dry_run, build=make if build and not dry_run else None, say=console.note)
+    return Fetching(
+        pull=not dry_run, build=make if build and not dry_run else None, progress=PullProgress(console).show, say=console.note
+    )
 
 
 def _build(console: Console, runtime: ContainerRuntime, wanted: Build) -> None:

@@ -122,6 +122,25 @@ class Live(Silent):
             self._bars.stop()
 
 
+class PullProgress:
+    """A pull's bytes over all layers: one line a tenth of what is known so far. Layers are told of one after the other, so the
+    whole grows at first; what has been said is not said again."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._layers: dict[str, tuple[int, int]] = {}
+        self._said = 0
+
+    def show(self, layer: str, done: int, total: int) -> None:
+        """Takes the newest state of one layer, in bytes."""
+        self._layers[layer] = (done, total)
+        fetched, whole = (sum(pair[side] for pair in self._layers.values()) for side in (0, 1))
+        tenth = fetched * 10 // whole if whole else 0
+        if tenth > self._said:
+            self._said = tenth
+            self._console.note(f"pulled {fetched / 1e6:.0f} of {whole / 1e6:.0f} MB")
+
+
 def clock(seconds: float) -> str:
     """`0:07`, `12:30`, `1:02:03`."""
     whole = round(seconds)

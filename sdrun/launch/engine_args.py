@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,3 +148,19 @@ def container(
         labels=labels,
         tmpfs=("/tmp",),
     )
+
+
+def check_readable(mounts: Iterable[Mount]) -> None:
+    """Raises UsageProblem for a file that the caller may read and the engine may not. The engine has the caller's user and
+    group, but neither further groups nor privileges: as root it is bound by a file's permissions like anybody else."""
+    for mount in mounts:
+        if not mount.read_only:
+            continue
+        info = mount.source.stat()
+        owned, shared = info.st_uid == os.geteuid(), info.st_gid == os.getegid()
+        if not info.st_mode & (0o400 if owned else 0o040 if shared else 0o004):
+            raise UsageProblem(
+                f"{mount.source} is not readable by the engine, which has your user and group and no privileges",
+                f"chmod a+r {mount.source}, or run sdrun as its owner.",
+                id="model-file-unreadable",
+            )

@@ -3,48 +3,27 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sdrun.core.model import ModelFiles
-from sdrun.errors import Interrupted, SdrunError
+from sdrun.errors import Interrupted, SdrunError, VerificationFailed
 from sdrun.launch.choosing import Chosen, Fetching, Wishes, choose
-from sdrun.launch.engine_args import container, inside
+from sdrun.launch.engine_args import check_readable, container, inside, passed_through
 from sdrun.launch.fitting import checked
-from sdrun.launch.metadata import embed
 from sdrun.launch.output import Destination, destination, disk_errors, full_disk, private_folder, publish
 from sdrun.launch.processor import check_processor
-from sdrun.launch.progress import Progress, ProgressReader
 from sdrun.launch.request import Request, check, completed
 from sdrun.launch.runlog import RunLog, state_folder
 from sdrun.launch.stopping import stoppable
-from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, Exit, Stream
-
-if TYPE_CHECKING:
-    from sdrun.launch.diagnosis import LogReader
+from sdrun.launch.watch import Listener, Watch
+from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, Exit
 
 SCHEMA = "sdrun.generate/v1"
 RUN_TARGET_LABEL = "io.sdrun.run-target"
-
-
-def _nothing(text: str) -> None:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Who is told what while it works. `note`: for people; `detail`: for those who want to know more; `progress`: the engine's
-    newest state; `output`: the engine's own bytes as they come."""
-
-    note: Callable[[str], None] = _nothing
-    detail: Callable[[str], None] = _nothing
-    progress: Callable[[Progress], None] = field(default=lambda state: None)
-    output: Callable[[Stream, bytes], None] = field(default=lambda stream, data: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,25 +99,51 @@ def prepare(
 ) -> tuple[Prepared, ContainerRuntime]:
     """Checks and decides everything, from what costs least to what costs most: the words of the request, the place of the
     output, the model, then the runtime, the host and the image. Starts nothing but what `fetching` allows."""
-    from sdrun.catalog.models import models
-    from sdrun.models.naming import resolve_model
-    from sdrun.resources import cache_root
-
     _check(request)
     place = destination(request.output, request.batch, Path.cwd())
-    model = resolve_model(request.model, models(), cache_root(), listener.note)
-    full = completed(request, model.defaults)
-    if request.seed is not None and request.seed < 0:
-        listener.note(f"seed {full.seed}")
-    inside(full, model, place.folder, "check")  # engine arguments are looked at before a daemon is
-    for note in checked(full, model).notes:
-        listener.note(note)
+    passed_through(request.engine_args)
+    here = _model_that_is_here(request.model, listener)
+    fitted = None if here is None else (here, _fitted(request, here, place, listener))
     runtime = connect()
     chosen = choose(runtime, wishes, fetching, environ)
     check_processor(chosen.processor_level)
     for note in chosen.notes:
         listener.note(note)
+    if fitted is None:  # fetched only now that it is known where it can run
+        fetched = _model(request.model, listener, fetch=fetching.pull)
+        fitted = fetched, _fitted(request, fetched, place, listener)
+    model, full = fitted
     return Prepared(full, model, chosen, place), runtime
+
+
+def _model_that_is_here(name: str, listener: Listener) -> ModelFiles | None:
+    """The model's files, None where they would have to be fetched first."""
+    try:
+        return _model(name, listener, fetch=False)
+    except VerificationFailed as missing:
+        if missing.id != "model-not-fetched":
+            raise
+        return None
+
+
+def _model(name: str, listener: Listener, *, fetch: bool) -> ModelFiles:
+    from sdrun.catalog.models import models
+    from sdrun.models.naming import resolve_model
+    from sdrun.models.pull import Wishes as Allowed
+    from sdrun.resources import cache_root
+
+    return resolve_model(name, models(), cache_root(), listener.note, wishes=Allowed(offline=not fetch))
+
+
+def _fitted(request: Request, model: ModelFiles, place: Destination, listener: Listener) -> Request:
+    """The whole request, with the model's defaults, checked against its files."""
+    full = completed(request, model.defaults)
+    if request.seed is not None and request.seed < 0:
+        listener.note(f"seed {full.seed}")
+    check_readable(inside(full, model, place.folder, "check").mounts)
+    for note in checked(full, model).notes:
+        listener.note(note)
+    return full
 
 
 def _check(request: Request) -> None:
@@ -167,10 +172,12 @@ def generate(prepared: Prepared, runtime: ContainerRuntime, listener: Listener, 
         with stoppable(), private_folder(prepared.destination) as folder:
             spec = prepared.spec(folder, prepared.destination.engine_name, run)
             listener.detail(shlex.join(runtime.command_line(spec)))
-            watch = _Watch(log, listener)
+            watch = Watch(log, listener)
             exit = runtime.run(spec, watch.take)
             _judge(exit, prepared, watch, folder, spec)
             if prepared.request.metadata:
+                from sdrun.launch.metadata import embed
+
                 with disk_errors(prepared.destination.folder):
                     embed(prepared, [folder / name for name in prepared.destination.written], watch.device)
             size = watch.aligned if watch.aligned and prepared.size else prepared.size
@@ -186,49 +193,10 @@ def generate(prepared: Prepared, runtime: ContainerRuntime, listener: Listener, 
 
 
 def _run_name() -> str:
-    return f"sdrun-{secrets.token_hex(6)}"
+    return f"sdrun-{os.urandom(6).hex()}"
 
 
-class _Watch:
-    """Takes the engine's output to the log, the diagnosis and the display. What it needs is imported with the first bytes, when
-    the container is already running."""
-
-    def __init__(self, log: RunLog, listener: Listener) -> None:
-        self._log = log
-        self._listener = listener
-        self._progress = ProgressReader()
-        self._reader: LogReader | None = None
-
-    @property
-    def reader(self) -> LogReader:
-        """The diagnosis's view of the log."""
-        if self._reader is None:
-            from sdrun.launch.diagnosis import LogReader
-
-            self._reader = LogReader()
-        return self._reader
-
-    @property
-    def aligned(self) -> tuple[int, int] | None:
-        """The size the engine rounded the request up to, where it did."""
-        return self._progress.state.aligned
-
-    @property
-    def device(self) -> str:
-        """What the engine said it computes on."""
-        return ", ".join(f"CUDA{row.index} {row.name}" for row in self.reader.devices) or "cpu"
-
-    def take(self, stream: Stream, data: bytes) -> None:
-        """The sink of the run."""
-        self._log.write(data)
-        self.reader.feed(stream, data)
-        self._listener.output(stream, data)
-        if stream == "stdout":
-            for state in self._progress.feed(data):
-                self._listener.progress(state)
-
-
-def _judge(exit: Exit, prepared: Prepared, watch: _Watch, folder: Path, spec: ContainerSpec) -> None:
+def _judge(exit: Exit, prepared: Prepared, watch: Watch, folder: Path, spec: ContainerSpec) -> None:
     """Raises the verdict's error where the run failed, also where it succeeded on another device than the chosen one."""
     from sdrun.launch.diagnosis import diagnose
 

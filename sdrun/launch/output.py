@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdrun.errors import EngineFailed, NotEnoughMemory, SdrunError, UsageProblem
-from sdrun.launch.png import BadPicture, size_of
 
 DEFAULT_NAME = "output.png"
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -203,6 +202,8 @@ def _linked(source: Path, final: Path) -> bool:
 
 
 def _check_picture(path: Path, size: tuple[int, int] | None) -> None:
+    from sdrun.launch.png import BadPicture, size_of
+
     try:
         data = path.read_bytes()
     except FileNotFoundError:

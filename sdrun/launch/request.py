@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import secrets
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,7 +128,7 @@ def completed(request: Request, defaults: Defaults | None) -> Request:
     """The request with the model's defaults where the user said nothing, and a seed in any case. Of a first picture the size
     is kept, so that of the model does not hold then."""
     if request.seed is not None and request.seed < 0:
-        request = replace(request, seed=secrets.randbelow(RANDOM_SEED_MAX + 1))
+        request = replace(request, seed=int.from_bytes(os.urandom(4), "big") & RANDOM_SEED_MAX)
     if defaults is None:
         return replace(request, seed=ENGINE_SEED) if request.seed is None else request
     sized = request.init is not None

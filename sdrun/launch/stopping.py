@@ -13,9 +13,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Within it SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread. One that the parent had ignored (nohup)
-    stays ignored. Does nothing outside the main thread, where Python sets no handlers."""
-    if threading.current_thread() is not threading.main_thread():
+    """Within it the first SIGINT, SIGTERM or SIGHUP raises KeyboardInterrupt in the main thread; further ones are ignored, so
+    that putting things in order is not cut short. One that the parent had ignored (nohup) stays ignored. Does nothing within
+    itself, nor outside the main thread, where Python sets no handlers."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is _raise:
         yield
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -30,4 +31,7 @@ def stoppable() -> Iterator[None]:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
+    for own in _SIGNALS:
+        if signal.getsignal(own) is _raise:
+            signal.signal(own, signal.SIG_IGN)
     raise KeyboardInterrupt

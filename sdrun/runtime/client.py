@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -137,7 +136,7 @@ class RunCalls:
         self._api = runtime._api
         self._endpoint = runtime.endpoint
         self._spec = spec
-        self._name = spec.name or f"sdrun-{secrets.token_hex(6)}"
+        self._name = spec.name or f"sdrun-{os.urandom(6).hex()}"
         self._open: list[Any] = []
 
     def create(self) -> str:

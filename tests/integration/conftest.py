@@ -37,7 +37,8 @@ def podman_socket(tmp_path_factory: pytest.TempPathFactory, cpu_image: LocalImag
     environment = {**os.environ, "CONTAINERS_CONF": str(_podman_settings(folder))}
     socket = folder / "podman.sock"
     argv = ["podman", "system", "service", "--time=0", f"unix://{socket}"]
-    service = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # In a folder of its own: conmon leaves a file named `oom` in its working directory when memory runs out.
+    service = subprocess.Popen(argv, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until = time.monotonic() + 20
         while not socket.exists() and time.monotonic() < until and service.poll() is None:

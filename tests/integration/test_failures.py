@@ -16,8 +16,9 @@ import pytest
 
 from sdrun.errors import NotEnoughMemory
 from sdrun.launch.choosing import Fetching, Wishes
-from sdrun.launch.generate import Listener, generate, prepare
+from sdrun.launch.generate import generate, prepare
 from sdrun.launch.request import Request
+from sdrun.launch.watch import Listener
 from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, Exit, LocalImage, OutputSink
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cpu_image")]
@@ -80,6 +81,9 @@ def drawing(work: Path, environment: dict[str, str]) -> Iterator[tuple[subproces
     finally:
         process.kill()
         process.wait()
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None  # it was asked for
+            pipe.close()
 
 
 def engine_process(container: str) -> int:

@@ -16,10 +16,11 @@ from sdrun.core.host import RuntimeFacts
 from sdrun.core.labels import CPU_LEVEL
 from sdrun.errors import Interrupted, RuntimeUnavailable, SdrunError, UsageProblem, VerificationFailed
 from sdrun.launch.choosing import Fetching, Wishes, local_index
-from sdrun.launch.generate import Listener, Outcome, Prepared, command_line, generate, prepare
+from sdrun.launch.generate import Outcome, Prepared, command_line, generate, prepare
 from sdrun.launch.processor import missing_features
 from sdrun.launch.request import Request
 from sdrun.launch.runlog import KEPT, RunLog
+from sdrun.launch.watch import Listener
 from sdrun.runtime.fake import FakeRuntime, Script
 from sdrun.runtime.protocol import ContainerSpec, Exit, LocalImage
 
@@ -323,6 +324,28 @@ def test_local_images_that_are_no_candidates(fake_runtime: FakeRuntime) -> None:
     index, notes = local_index(fake_runtime)
     assert [row.image for row in index.images] == [good.id]
     assert len(notes) == 1
+
+
+def test_a_model_is_fetched_only_where_it_can_run(request_: Request, fake_runtime: FakeRuntime) -> None:
+    """A model of the hub that is not here: the host is looked at first, and a dry run fetches nothing."""
+    remote = replace(request_, model="sd-turbo:q8_0")
+    assert failure(remote, fake_runtime, wishes=Wishes()).exit_code == 3
+    dry = Fetching(pull=False)
+    with pytest.raises(VerificationFailed) as caught:
+        prepare(remote, ON_CPU, dry, Listener(), lambda: fake_runtime, no_gpu())
+    assert caught.value.id == "model-not-fetched"
+    with pytest.raises(UsageProblem) as unknown:
+        prepare(replace(request_, model="sd-turbbo"), ON_CPU, dry, Listener(), FakeRuntime, no_gpu())
+    assert "sd-turbo" in unknown.value.remedy
+
+
+def test_a_file_the_engine_may_not_read(request_: Request, fake_runtime: FakeRuntime) -> None:
+    """Also as root, who may read it himself."""
+    Path("first.png").write_bytes(png())
+    Path("first.png").chmod(0)
+    with pytest.raises(UsageProblem) as caught:
+        prepared(replace(request_, init=Path("first.png")), fake_runtime)
+    assert caught.value.id in ("model-file-unreadable", "input-image-unreadable")
 
 
 def test_a_processor_below_the_images_level(request_: Request, fake_runtime: FakeRuntime) -> None:
