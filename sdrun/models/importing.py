@@ -11,7 +11,7 @@ from types import MappingProxyType
 from sdrun.core.family import Families
 from sdrun.core.fileset import divide, full_names
 from sdrun.core.header import Header
-from sdrun.core.model import Model, ModelFiles
+from sdrun.core.model import ROLES, Model, ModelFiles
 from sdrun.errors import UsageProblem
 from sdrun.models.blobs import Blobs, digest_of
 from sdrun.models.names import Names, StoredFile, StoredModel
@@ -48,7 +48,7 @@ def import_model(
 
     first = next(iter(own.files.values()))
     called = _checked_name(name if name is not None else _name_of(first), catalogue)
-    paths = {part_of(path) if role == "model" else role: path for role, path in own.files.items()}
+    paths = {_part(path, families()) if role == "model" else role: path for role, path in own.files.items()}
     headers = {role: read_header(path) for role, path in paths.items()}
     missing = None
     try:
@@ -68,6 +68,14 @@ def import_model(
         model = StoredModel(called, family, quantisation, None, MappingProxyType(files))
         Names(root).put(model)
     return Imported(model, linked, sum(header.parameters for header in headers.values()), missing)
+
+
+def _part(path: Path, known: Families) -> str:
+    """The part that a file is when the user does not say: a text encoder or an autoencoder alone is told by its tensors."""
+    from sdrun.models.headers import read_header
+
+    kind = known.kind_of(read_header(path).tensors)
+    return kind.parts[0] if kind is not None and kind.parts and kind.parts[0] in ROLES else part_of(path)
 
 
 def _look_at(headers: Mapping[str, Header], known: Families) -> tuple[str, str]:

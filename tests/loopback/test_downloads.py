@@ -6,10 +6,10 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from loopback.hub import COMMIT, Fault, Hub
 from loopback.pulling import Pulling
 from loopback.store import hub_file, model, random_bytes
-
 from sdrun.core.model import Licence
 from sdrun.errors import SdrunError
 from sdrun.models.pull import Wishes
