@@ -60,6 +60,12 @@ def command(
     no_metadata: Annotated[
         bool, typer.Option("--no-metadata", help="Do not write into it how it was made.", rich_help_panel=HELP_PICTURE)
     ] = False,
+    fit: Annotated[
+        bool,
+        typer.Option(
+            "--fit/--no-fit", help="Look at free memory first; tell the engine to save it.", rich_help_panel=HELP_PLACE
+        ),
+    ] = True,
     gpu: Annotated[
         str, typer.Option("--gpu", help="auto, all, an index, a UUID, a MIG UUID, none.", rich_help_panel=HELP_PLACE)
     ] = "auto",
@@ -108,6 +114,7 @@ def command(
         batch=batch,
         engine_args=_after_dashes(engine_args or []),
         metadata=not no_metadata,
+        fit=fit,
     )
     wishes = Wishes(gpu, allow_cpu, allow_jit, image, index or console.settings().index)
     outcome = _run(console, request, wishes, build, dry_run, started)
@@ -138,6 +145,7 @@ def _after_dashes(words: list[str]) -> tuple[str, ...]:
 
 
 def _run(console: Console, request: Request, wishes: Wishes, build: bool, dry_run: bool, started: float) -> Outcome | None:
+    from sdrun.cli.downloads import Downloads
     from sdrun.cli.live import display
     from sdrun.errors import Interrupted
     from sdrun.launch.generate import command_line, generate, prepare
@@ -145,17 +153,20 @@ def _run(console: Console, request: Request, wishes: Wishes, build: bool, dry_ru
     from sdrun.launch.watch import Listener
 
     shown = display(console)
-    listener = Listener(console.note, console.detail, shown.progress, shown.output)
+    downloads = Downloads(console)
+    listener = Listener(console.note, console.detail, shown.progress, shown.output, downloads.show)
     connection = _Connection(console)
     fetching = _fetching(console, connection, build, dry_run)
     try:
         with stoppable():
             prepared, runtime = prepare(request, wishes, fetching, listener, connection.get)
+            downloads.close()
             if not dry_run:
                 return generate(prepared, runtime, listener, started)
     except KeyboardInterrupt:
         raise Interrupted("stopped before the engine was started", "") from None
     finally:
+        downloads.close()
         shown.close()
     console.result(command_line(prepared, runtime))
     return None

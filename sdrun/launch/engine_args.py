@@ -64,8 +64,9 @@ class Inside:
     mounts: tuple[Mount, ...]
 
 
-def inside(request: Request, model: ModelFiles, out: Path, name: str) -> Inside:
-    """`name` is the picture's file in the folder `out`, a %d pattern for a batch."""
+def inside(request: Request, model: ModelFiles, out: Path, name: str, chosen: Sequence[str] = ()) -> Inside:
+    """`name` is the picture's file in the folder `out`, a %d pattern for a batch; `chosen` are options that sdrun found to be
+    needed. What stands later wins in the engine: the model's own arguments, then these, then the user's."""
     mounts: list[Mount] = []
     arguments: list[str] = []
     for role, path in model.files.items():
@@ -78,7 +79,8 @@ def inside(request: Request, model: ModelFiles, out: Path, name: str) -> Inside:
         arguments += ["--init-img", target]
     passed, more = passed_through(request.engine_args)
     mounts += [*more, Mount(out, OUTPUT_FOLDER, read_only=False)]
-    arguments += [*options(request), "--output", f"{OUTPUT_FOLDER}/{name}", *passed]
+    # What the catalogue says of the model, then the user's own words: of an option given twice the engine takes the last.
+    arguments += [*options(request), "--output", f"{OUTPUT_FOLDER}/{name}", *model.engine_args, *passed]
     return Inside(tuple(arguments), tuple(mounts))
 
 

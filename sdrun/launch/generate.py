@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdrun.core.fileset import FileSet
 from sdrun.core.model import ModelFiles
 from sdrun.errors import Interrupted, SdrunError, VerificationFailed
 from sdrun.launch.choosing import Chosen, Fetching, Wishes, choose
 from sdrun.launch.engine_args import check_readable, container, inside, passed_through
-from sdrun.launch.fitting import checked
+from sdrun.launch.fitting import Fitted, affordable, checked, fit_model, room_of
 from sdrun.launch.output import Destination, destination, disk_errors, full_disk, private_folder, publish
 from sdrun.launch.processor import check_processor
 from sdrun.launch.request import Request, check, completed
@@ -34,10 +35,11 @@ class Prepared:
     model: ModelFiles
     chosen: Chosen
     destination: Destination
+    fitted: Fitted = Fitted()
 
     def spec(self, folder: Path, name: str, run: str) -> ContainerSpec:
         """The container that writes the picture `name` into `folder`."""
-        what = inside(self.request, self.model, folder.absolute(), name)
+        what = inside(self.request, self.model, folder.absolute(), name, self.fitted.options)
         return container(
             self.chosen.image,
             what,
@@ -98,22 +100,41 @@ def prepare(
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[Prepared, ContainerRuntime]:
     """Checks and decides everything, from what costs least to what costs most: the words of the request, the place of the
-    output, the model, then the runtime, the host and the image. Starts nothing but what `fetching` allows."""
+    output, the model, then the runtime, the host and the image, and whether there is memory for it. Starts nothing but what
+    `fetching` allows."""
+    from sdrun.catalog.models import models
+
     _check(request)
     place = destination(request.output, request.batch, Path.cwd())
     passed_through(request.engine_args)
     here = _model_that_is_here(request.model, listener)
-    fitted = None if here is None else (here, _fitted(request, here, place, listener))
+    ready = None if here is None else _ready(request, here, place, listener)
     runtime = connect()
     chosen = choose(runtime, wishes, fetching, environ)
     check_processor(chosen.processor_level)
     for note in chosen.notes:
         listener.note(note)
-    if fitted is None:  # fetched only now that it is known where it can run
-        fetched = _model(request.model, listener, fetch=fetching.pull)
-        fitted = fetched, _fitted(request, fetched, place, listener)
-    model, full = fitted
-    return Prepared(full, model, chosen, place), runtime
+    room = room_of(chosen) if request.fit else None
+    if ready is None:  # fetched only now that it is known where it can run, and in which quantisation
+        name = affordable(request.model, models(), room, listener.note)
+        ready = _ready(request, _model(name, listener, fetch=fetching.pull), place, listener)
+    answer = fit_model(ready.request, ready.model, ready.files, room, models())
+    if answer.instead:
+        listener.note(answer.notes[0])
+        ready = _ready(request, _model(answer.instead, listener, fetch=fetching.pull), place, listener)
+        answer = fit_model(ready.request, ready.model, ready.files, room, None)
+    for note in answer.notes:
+        listener.note(note)
+    return Prepared(ready.request, ready.model, chosen, place, answer), runtime
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A model whose files are here and belong together, and the request with its defaults."""
+
+    request: Request
+    model: ModelFiles
+    files: FileSet
 
 
 def _model_that_is_here(name: str, listener: Listener) -> ModelFiles | None:
@@ -132,18 +153,19 @@ def _model(name: str, listener: Listener, *, fetch: bool) -> ModelFiles:
     from sdrun.models.pull import Wishes as Allowed
     from sdrun.resources import cache_root
 
-    return resolve_model(name, models(), cache_root(), listener.note, wishes=Allowed(offline=not fetch))
+    return resolve_model(name, models(), cache_root(), listener.note, listener.download, Allowed(offline=not fetch))
 
 
-def _fitted(request: Request, model: ModelFiles, place: Destination, listener: Listener) -> Request:
-    """The whole request, with the model's defaults, checked against its files."""
+def _ready(request: Request, model: ModelFiles, place: Destination, listener: Listener) -> _Ready:
+    """The whole request, with the model's defaults, and the model's files, checked against each other."""
     full = completed(request, model.defaults)
     if request.seed is not None and request.seed < 0:
         listener.note(f"seed {full.seed}")
     check_readable(inside(full, model, place.folder, "check").mounts)
-    for note in checked(full, model).notes:
+    files = checked(full, model)
+    for note in files.notes:
         listener.note(note)
-    return full
+    return _Ready(full, model, files)
 
 
 def _check(request: Request) -> None:

@@ -25,7 +25,7 @@ ENGINE_SEED = 42  # what the engine takes where neither the user nor the model s
 class Request:
     """One picture, or `batch` of them. None: not said; then the model's default holds, and where it has none, the engine's.
     Sizes in pixels; a negative `seed` draws one; `engine_args` are handed to the engine after everything else; `metadata`: the
-    picture carries how it was made."""
+    picture carries how it was made; `fit`: memory is looked at first, and the engine told what it needs."""
 
     model: str
     prompt: str
@@ -44,6 +44,7 @@ class Request:
     batch: int = 1
     engine_args: tuple[str, ...] = ()
     metadata: bool = True
+    fit: bool = True
 
 
 def check(request: Request, samplers: Sequence[str] = (), schedulers: Sequence[str] = ()) -> None:
@@ -138,6 +139,7 @@ def completed(request: Request, defaults: Defaults | None) -> Request:
         height=request.height if request.height is not None or sized else defaults.height,
         steps=defaults.steps if request.steps is None else request.steps,
         cfg_scale=defaults.cfg_scale if request.cfg_scale is None else request.cfg_scale,
+        guidance=defaults.guidance if request.guidance is None else request.guidance,
         sampler=defaults.sampler if request.sampler is None else request.sampler,
         seed=defaults.seed if request.seed is None else request.seed,
     )

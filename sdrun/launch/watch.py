@@ -12,6 +12,7 @@ from sdrun.runtime.protocol import Stream
 
 if TYPE_CHECKING:
     from sdrun.launch.diagnosis import LogReader
+    from sdrun.models.meter import Show
 
 
 def _nothing(text: str) -> None:
@@ -21,12 +22,14 @@ def _nothing(text: str) -> None:
 @dataclass(frozen=True, slots=True)
 class Listener:
     """Who is told what while it works. `note`: for people; `detail`: for those who want to know more; `progress`: the engine's
-    newest state; `output`: the engine's own bytes as they come."""
+    newest state; `output`: the engine's own bytes as they come; `download`: how far a model is fetched (told to
+    `note` in a few lines where that is None)."""
 
     note: Callable[[str], None] = _nothing
     detail: Callable[[str], None] = _nothing
     progress: Callable[[Progress], None] = field(default=lambda state: None)
     output: Callable[[Stream, bytes], None] = field(default=lambda stream, data: None)
+    download: Show | None = None
 
 
 class Watch:

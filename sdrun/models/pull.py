@@ -106,8 +106,6 @@ class Puller:
         return StoredFile(file.name, size, file.sha256, source.repository, source.path, revision)
 
     def _may_fetch(self, model: Model) -> None:
-        if self._wishes.offline or offline(self._environ):
-            raise offline_refusal(f"the model {model.name}")
         licence = model.licence
         if licence.accept and not self._wishes.accepted and self._names.get(model.name) is None:
             raise UsageProblem(
@@ -115,6 +113,8 @@ class Puller:
                 f"Read {licence.page}, then: sdrun models pull {model.name} --accept-licence",
                 id="licence-not-accepted",
             )
+        if self._wishes.offline or offline(self._environ):
+            raise offline_refusal(f"the model {model.name}")
 
     def _fetch(self, model: Model, missing: Mapping[ModelFile, HubFile]) -> dict[ModelFile, StoredFile]:
         hub = Hub(self._environ)
