@@ -30,27 +30,41 @@ class Downloads:
         self._files: dict[str, TaskID] = {}
 
     def _live(self, progress: Progress) -> None:
+        alone = progress.file_total == progress.total
         if self._bars is None:
             self._bars = _bars()
             self._bars.start()
-        if progress.name not in self._files:
-            self._files[progress.name] = self._bars.add_task(_short(progress.name), total=progress.file_total, left="")
-        if self._all is None:
-            self._all = self._bars.add_task("all", total=progress.total, left="")
+            self._all = self._bars.add_task(_short(progress.name) if alone else "all files", total=progress.total, left="")
+        assert self._all is not None  # it is made with the bars
+        words = _words(progress)
+        if not alone:
+            if progress.name not in self._files:
+                self._files[progress.name] = self._bars.add_task(_short(progress.name), total=progress.file_total, left="")
+            task = self._files[progress.name]
+            if progress.phase == "fetching":
+                self._bars.update(task, completed=progress.file_done, total=progress.file_total)
+            self._bars.update(task, left=words)
         rate = f"{size_text(progress.rate)}/s " if progress.rate else ""
         left = f"{clock_text(progress.seconds_left)} left" if progress.seconds_left is not None else ""
         self._bars.update(
-            self._files[progress.name],
-            completed=progress.file_done,
-            left="checking" if progress.phase == "checking" else "",
+            self._all,
+            completed=progress.done,
+            total=progress.total,
+            left=f"{rate}{left}" if progress.done < progress.total else words if alone else "",
         )
-        self._bars.update(self._all, completed=progress.done, total=progress.total, left=f"{rate}{left}")
 
     def close(self) -> None:
         """Wipes the bars, so that what follows begins on a clean line."""
         if self._bars is not None:
             self._bars.stop()
             self._bars, self._all, self._files = None, None, {}
+
+
+def _words(progress: Progress) -> str:
+    if progress.phase == "fetching":
+        return ""
+    share = 100 * progress.file_done // max(progress.file_total, 1)
+    return "done" if share == 100 else f"checking {share}%"
 
 
 def _short(name: str) -> str:

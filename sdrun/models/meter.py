@@ -13,7 +13,7 @@ from sdrun.core.size import size_text
 
 Phase = Literal["fetching", "checking"]
 WINDOW_S = 10.0  # the speed is that of the last seconds: a line that slowed down must not promise its old speed
-_LEAST_S = 0.1  # between two calls: a display gains nothing from more, and drawing is not free
+_LEAST_S = 0.1  # between two calls about a file: a display gains nothing from more, and drawing is not free
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Meter:
         self._files: dict[str, tuple[int, int]] = {}
         self._marks: deque[tuple[float, int]] = deque([(clock(), 0)])
         self._fetched = 0
-        self._last = float("-inf")
+        self._last: dict[str, float] = {}  # by file: the quickest one must not hide the others
 
     def begin(self, name: str, done: int, total: int) -> None:
         """A file of `total` bytes of which `done` are there already, from an earlier run."""
@@ -75,9 +75,9 @@ class Meter:
 
     def _tell(self, phase: Phase, name: str, file_done: int, file_total: int) -> None:
         now = self._clock()
-        if now - self._last < _LEAST_S and file_done < file_total:
+        if now - self._last.get(name, float("-inf")) < _LEAST_S and file_done < file_total:
             return
-        self._last = now
+        self._last[name] = now
         self._marks.append((now, self._fetched))
         while len(self._marks) > 2 and now - self._marks[0][0] > WINDOW_S:
             self._marks.popleft()

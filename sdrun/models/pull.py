@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import os
-import queue
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
 
 from sdrun.core.model import HubFile, Model, ModelFile
 from sdrun.core.size import size_text
-from sdrun.errors import Interrupted, NotEnoughMemory, UsageProblem, VerificationFailed
+from sdrun.errors import NotEnoughMemory, UsageProblem, VerificationFailed
 from sdrun.models.blobs import Blobs
 from sdrun.models.hub import Hub, Later, Offer, offline, offline_refusal
 from sdrun.models.meter import Meter, Show
 from sdrun.models.names import Names, Pin, StoredFile, StoredModel, new_pin
+from sdrun.models.sidebyside import side_by_side
 from sdrun.models.transfer import Job, Patience, Say, Stopped, Transfer
 
-AT_ONCE = 4  # files side by side: one connection seldom fills a line, and a model has no more than four parts
 RESERVE = 64 << 20  # bytes of the disk left free: a store that fills it to the last one breaks everything else
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +115,11 @@ class Puller:
     def _fetch(self, model: Model, missing: Mapping[ModelFile, HubFile]) -> dict[ModelFile, StoredFile]:
         hub = Hub(self._environ)
         transfer = Transfer(self._root, hub, self._say, self._stop, self._patience, self._wait)
-        offers = self._side_by_side(missing.items(), lambda entry: self._look(hub, *entry))
+        offers = side_by_side(missing.items(), lambda entry: self._look(hub, *entry), self._stop)
         jobs = [_job(file, offer) for file, offer in zip(missing, offers, strict=True)]
         self._check_room(model, jobs, transfer)
         meter = Meter(sum(job.size for job in jobs), self._show)
-        digests = self._side_by_side(jobs, lambda job: transfer.fetch(job, meter))
+        digests = side_by_side(jobs, lambda job: transfer.fetch(job, meter), self._stop)
         return {
             file: StoredFile(file.name, job.size, digest, job.source.repository, job.source.path, job.source.revision)
             for file, job, digest in zip(missing, jobs, digests, strict=True)
@@ -166,43 +162,6 @@ class Puller:
                 "Free some space (sdrun models rm), or set SDRUN_MODELS_DIR to a folder on another disk.",
                 id="disk-full",
             )
-
-    def _side_by_side(self, items: Iterable[T], work: Callable[[T], R]) -> list[R]:
-        """`work` of each item in threads; the first failure ends all. The threads are daemons: after Ctrl-C nobody waits for a
-        connection that is silent."""
-        listed = list(items)
-        todo: queue.SimpleQueue[tuple[int, T]] = queue.SimpleQueue()
-        done: queue.SimpleQueue[tuple[int, R | BaseException]] = queue.SimpleQueue()
-        for entry in enumerate(listed):
-            todo.put(entry)
-
-        def worker() -> None:
-            while True:
-                try:
-                    number, item = todo.get_nowait()
-                except queue.Empty:
-                    return
-                try:
-                    done.put((number, work(item)))
-                except BaseException as fault:  # noqa: BLE001  it is raised again in the caller's thread
-                    done.put((number, fault))
-
-        for _ in range(min(AT_ONCE, len(listed))):
-            threading.Thread(target=worker, daemon=True).start()
-        results: dict[int, R] = {}
-        try:
-            while len(results) < len(listed):
-                number, result = done.get()
-                if isinstance(result, BaseException):
-                    raise result
-                results[number] = result
-        except KeyboardInterrupt:
-            self._stop.set()
-            raise Interrupted("stopped; what has arrived is kept, and the next run goes on from there", "") from None
-        except BaseException:
-            self._stop.set()
-            raise
-        return [results[number] for number in range(len(listed))]
 
     def _record(self, model: Model, files: Mapping[str, StoredFile]) -> None:
         """Writes down what the catalogue does not know, and says so."""

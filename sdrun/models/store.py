@@ -8,7 +8,6 @@ again.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import sys
@@ -93,7 +92,7 @@ class Store:
         with store_errors(self.root):
             stored = self.names.get(model.name)
             if again or stored is None or not stored.serves(model) or self._faults(stored):
-                stored = self._make(model, model.made_by) if model.made_by is not None else self.pull(model)
+                stored = self.pull(model) if model.made_by is None else self._make(model, model.made_by)
         return self._files(stored, model)
 
     def stored(self, name: str) -> ModelFiles | None:
@@ -167,6 +166,11 @@ class Store:
                 path.unlink()
         return freed
 
+    def _make(self, model: Model, made_by: MadeBy) -> StoredModel:
+        from sdrun.models.making import make
+
+        return make(model, made_by, self.root, self._say)
+
     def _files(self, stored: StoredModel, model: Model | None) -> ModelFiles:
         names = self.names
         return ModelFiles(
@@ -189,46 +193,9 @@ class Store:
             role: state if links[role] else "missing" for role, state in states.items() if state != "whole" or not links[role]
         }
 
-    def _make(self, model: Model, made_by: MadeBy) -> StoredModel:
-        """Makes what is missing or damaged. Of several processes one does, the others wait for it."""
-        from sdrun.models.blobs import Blobs
-        from sdrun.models.names import StoredFile, StoredModel
-        from sdrun.models.pull import store_lock
-
-        blobs = Blobs(self.root)
-        with store_lock(self.root):
-            states = {role: blobs.state(file.sha256 or "", file.bytes) for role, file in model.files.items()}
-            if "missing" in states.values():
-                self._say(f"making the model {model.name} in {self.root}")
-            files: dict[str, StoredFile] = {}
-            for role, file in model.files.items():
-                if states[role] == "damaged":
-                    self._say(f"{file.name} of the model {model.name} is damaged; making it again")
-                if states[role] != "whole":
-                    _make_file(model.name, role, file, made_by, blobs.folder)
-                    blobs.adopt(blobs.folder / file.name, file.sha256 or "")
-                files[role] = StoredFile(file.name, file.bytes or 0, file.sha256 or "")
-            stored = StoredModel(model.name, model.family, model.quantisation, model.licence.name, MappingProxyType(files))
-            self.names.put(stored)
-        return stored
-
 
 _WORDS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 _UNKNOWN_LICENCE = Licence("unknown", "conditional")
-
-
-def _make_file(name: str, role: str, file: ModelFile, made_by: MadeBy, folder: Path) -> None:
-    from sdrun.models import gguf, tiny
-
-    data = {"tiny": tiny.build}[made_by.generator](role, made_by.seed)
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise VerificationFailed(
-            f"{file.name} of the model {name} came out different from the one that is pinned",
-            "Reinstall sdrun: its catalogue and its program do not belong together.",
-            id="hash-mismatch",
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    gguf.write_atomically(folder / file.name, data)
 
 
 def part_of(path: Path) -> str:

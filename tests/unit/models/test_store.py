@@ -202,6 +202,17 @@ def test_importing_the_store_is_cheap() -> None:
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+def test_a_model_that_is_there_costs_no_download_code(tmp_path: Path) -> None:
+    resolve_model("tiny", CATALOGUE, tmp_path, lambda said: None)
+    program = (
+        "import sys; from pathlib import Path; from sdrun.catalog.models import models;"
+        "from sdrun.models.naming import resolve_model; resolve_model('tiny', models(), Path(sys.argv[1]));"
+        "print([m for m in ('huggingface_hub', 'httpx2', 'filelock', 'rich', 'sdrun.models.pull') if m in sys.modules])"
+    )
+    argv = [sys.executable, "-c", program, str(tmp_path)]
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_making_is_said_on_stderr_unless_told_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     resolve_model("tiny", CATALOGUE, tmp_path)
     assert capsys.readouterr() == ("", f"making the model tiny:q4_0 in {tmp_path / 'models'}\n")
