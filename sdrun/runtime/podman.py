@@ -39,6 +39,6 @@ class PodmanRuntime(ApiRuntime):
 
         try:
             state: dict[str, Any] = self._api.inspect_container(container)["State"]
-        except docker.errors.NotFound:
+        except docker.errors.APIError:  # gone: 404, or 500 where it goes while it is looked up
             return False
         return bool(state.get("OOMKilled"))

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -117,8 +118,9 @@ def somebodys_home(tmp_path: Path) -> Path:
     home = tmp_path / "home"
     home.mkdir()
     os.chown(home, 1234, 2345)
-    for folder in (tmp_path, *(parent for parent in tmp_path.parents if parent.name.startswith("pytest-"))):
-        folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.is_relative_to(tempfile.gettempdir()) and folder != Path(tempfile.gettempdir()):
+            folder.chmod(0o755)
     return home
 
 

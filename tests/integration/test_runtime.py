@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sdrun.errors import RuntimeUnavailable
 from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, GpuRequest, LocalImage, Mount
 
 pytestmark = pytest.mark.integration
+TEST_LABEL = "io.sdrun.test"
 
 
 class Words:
@@ -44,22 +46,20 @@ def spec(engine_image: LocalImage, standin: Path, tmp_path: Path) -> ContainerSp
         environment={"A": "b c"},
         tmpfs=("/tmp",),
         entrypoint=("/standin",),
+        labels={TEST_LABEL: str(tmp_path)},
     )
 
 
-def containers(runtime: ContainerRuntime) -> list[str]:
+def containers(runtime: ContainerRuntime, label: str) -> list[str]:
     api = runtime._api  # type: ignore[attr-defined]
-    return [str(row["Id"]) for row in api.containers(all=True, filters={"label": ["io.sdrun.run"]})]
+    return [str(row["Id"]) for row in api.containers(all=True, filters={"label": [label]})]
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(runtime: ContainerRuntime) -> object:
-    before = set(containers(runtime))
+def nothing_left(runtime: ContainerRuntime, tmp_path: Path) -> Iterator[None]:
+    """No container of this test is there when it has ended; others may be at work on this machine."""
     yield
-    deadline = time.monotonic() + 5
-    while (left := set(containers(runtime)) - before) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not left
+    assert containers(runtime, f"{TEST_LABEL}={tmp_path}") == []
 
 
 def test_what_a_container_is_denied(runtime: ContainerRuntime, spec: ContainerSpec, tmp_path: Path) -> None:
