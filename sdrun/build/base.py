@@ -51,8 +51,14 @@ def ensure_base(base: Base, runtime: ContainerRuntime, client: BuildClient, say:
     why = _pull(base.image, client)
     if why is None:
         return BaseImage(base.image, _required(runtime, base.image).id, "pulled")
+    if base.suite is None:
+        raise RuntimeUnavailable(
+            f"{base.image} cannot be pulled ({why}), and there is no other way to it",
+            "Load it by hand (docker load), or choose another toolchain (sdrun build --toolchain NAME).",
+            id="base-missing",
+        )
     say(f"base image: {base.image} cannot be pulled ({why}); bootstrapping {base.suite} from Debian's packages")
-    bootstrap(base, client, say)
+    bootstrap(base, base.suite, client, say)
     return BaseImage(bootstrap_tag(base), _required(runtime, bootstrap_tag(base)).id, "bootstrapped")
 
 
@@ -85,13 +91,13 @@ def _pull(reference: str, client: BuildClient) -> str | None:
     return (done.stderr.strip().splitlines() or ["no reason given"])[-1].rpartition(": ")[2][:120]
 
 
-def bootstrap(base: Base, client: BuildClient, say: Say) -> None:
-    """Makes a minimal Debian with debootstrap, whose packages are checked by Debian's own signatures, and imports it."""
+def bootstrap(base: Base, suite: str, client: BuildClient, say: Say) -> None:
+    """Makes a minimal Debian of `suite` with debootstrap, whose packages are checked by Debian's signatures, and imports it."""
     program = _debootstrap(say)
     with tempfile.TemporaryDirectory(prefix="sdrun-base-") as folder:
         root = Path(folder) / "root"
         architecture = _DEBIAN_ARCHITECTURES.get(platform.machine(), platform.machine())
-        argv = [program, "--variant=minbase", f"--arch={architecture}", "--force-check-gpg", base.suite, str(root)]
+        argv = [program, "--variant=minbase", f"--arch={architecture}", "--force-check-gpg", suite, str(root)]
         _run(argv, "debootstrap", BOOTSTRAP_SECONDS)
         for leftover in (root / "var/cache/apt/archives").glob("*.deb"):
             leftover.unlink()
@@ -103,7 +109,7 @@ def bootstrap(base: Base, client: BuildClient, say: Say) -> None:
             "tar",
             300,
         )
-        change = f"LABEL {BOOTSTRAP_LABEL}={base.suite}"
+        change = f"LABEL {BOOTSTRAP_LABEL}={suite}"
         _run(client.argv("import", "--change", change, str(archive), bootstrap_tag(base)), "import", 300)
     say(f"base image: {bootstrap_tag(base)} bootstrapped")
 

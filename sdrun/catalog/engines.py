@@ -10,7 +10,8 @@ from pathlib import Path
 
 from sdrun.catalog.rows import each, fields, text_map, texts
 from sdrun.catalog.yamlfile import YamlFile
-from sdrun.core.decode import Fields, Malformed
+from sdrun.core.capability import Arch
+from sdrun.core.decode import Fields, Malformed, parse_at
 from sdrun.core.engine import Engine, GitSource, PathSource, PypiSource, Source
 from sdrun.resources import images_dir
 
@@ -20,7 +21,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _CMAKE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _KEYS = (
     *("name", "title", "licence", "url", "version", "revision", "date", "source", "binaries", "licence_files"),
-    *("notice_files", "cmake", "cpu_levels", "samplers", "schedulers"),
+    *("notice_files", "cmake", "cpu_levels", "cuda", "compiled_as", "samplers", "schedulers"),
 )
 _SOURCE_KEYS: Mapping[str, tuple[str, ...]] = {
     "pypi": ("kind", "name", "version", "sha256", "subdir"),
@@ -64,6 +65,8 @@ def _engine(file: YamlFile, row: Fields) -> Engine:
         notice_files=texts(row, "notice_files", optional=True),
         cmake=_cmake(row, "cmake"),
         cpu_levels={str(level): _cmake(level_row, str(level)) for level in levels},
+        cuda=_cmake(row, "cuda"),
+        compiled_as=_compiled_as(row),
         samplers=texts(row, "samplers"),
         schedulers=texts(row, "schedulers"),
     )
@@ -103,6 +106,12 @@ def _cmake(row: Fields, name: str) -> dict[str, str]:
         if not _CMAKE_NAME.fullmatch(option):
             raise Malformed(f"{row.key(name)}.{option}", "is not the name of a CMake option")
     return options
+
+
+def _compiled_as(row: Fields) -> dict[Arch, Arch]:
+    mapping = text_map(row, "compiled_as") if row.find("compiled_as", dict) else {}
+    where = row.key("compiled_as")
+    return {parse_at(Arch.parse, old, where): parse_at(Arch.parse, new, where) for old, new in mapping.items()}
 
 
 def _epoch(text: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sdrun.core.capability import Arch
+
 
 @dataclass(frozen=True, slots=True)
 class PypiSource:
@@ -50,7 +52,8 @@ class Engine:
     """One engine row. `revision` is upstream's commit (empty for a local folder); `epoch` its date in seconds since 1970, which
     becomes SOURCE_DATE_EPOCH; `binaries` role -> file name (roles `cli`, `server`); `licence_files` lie in the source and go
     into the image, of `notice_files` the first lines do; `cmake` holds for every target, `cpu_levels[level]` for targets of
-    that level; `samplers` and `schedulers` are the names the engine accepts."""
+    that level, `cuda` for targets with GPU code; `compiled_as` names the archs that its build turns into others (ggml: 120 into
+    120a); `samplers` and `schedulers` are the names the engine accepts."""
 
     name: str
     title: str
@@ -65,5 +68,7 @@ class Engine:
     notice_files: tuple[str, ...]
     cmake: Mapping[str, str]
     cpu_levels: Mapping[str, Mapping[str, str]]
+    cuda: Mapping[str, str]
+    compiled_as: Mapping[Arch, Arch]
     samplers: tuple[str, ...]
     schedulers: tuple[str, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from sdrun.core.capability import Arch
@@ -45,20 +45,40 @@ class TargetId:
 @dataclass(frozen=True, slots=True)
 class Base:
     """What a build starts from and takes its C and C++ libraries from. `image` is pulled where a registry can be reached, else
-    `suite` is bootstrapped; `packages` build the engine; `licence` (SPDX) is that of the libraries copied out of it."""
+    `suite` is bootstrapped (None: it can only be pulled); `packages` build the engine; `licence` (SPDX) is that of the
+    libraries copied out of it; `glibc` its version; `gcc` the major versions of g++ it offers, oldest first."""
 
     name: str
-    suite: str
+    suite: str | None
     image: str
     packages: tuple[str, ...]
     licence: str
+    glibc: str
+    gcc: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """Where a toolkit comes from at build time. `kind`: `debian`, `nvidia`, `pypi` or `local`; `base`: the name of its Base;
+    `root`: where the toolkit lies in the build stage; `packages` (Debian's names, from the archive's further `sections`) and
+    `wheels` (`name==version`) bring it; `gcc`: the host compiler; `driver_stub`: it has a libcuda to link with."""
+
+    kind: str
+    toolkit: CudaVersion
+    base: str
+    root: str
+    gcc: int
+    packages: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
+    wheels: tuple[str, ...] = ()
+    driver_stub: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One row of what gets built. `sass` and `ptx` are what the finished binary must hold, sorted; `toolkit`, `toolchains`,
-    `fatbin_compression` and `min_driver` (the oldest driver that runs it) are empty for `cpu`; `cpu_level` is a psABI level
-    such as `x86-64-v3`."""
+    """One row of what gets built. `sass` and `ptx` are what the finished binary must hold, sorted; `toolkit`, `toolchains`
+    (names, best first), `toolchain` (the one it is built with), `fatbin_compression` and `min_driver` (the oldest driver that
+    runs it) are empty for `cpu`; `cpu_level` names the host processor's instructions, such as `x86-64-v3`."""
 
     id: TargetId
     engine: str
@@ -70,6 +90,16 @@ class Target:
     toolchains: tuple[str, ...] = ()
     fatbin_compression: Compression | None = None
     min_driver: DriverVersion | None = None
+    toolchain: Toolchain | None = None
+
+    @property
+    def name(self) -> str:
+        """`cu124-sm89`, or `cu130-sm90-arm64`: unlike the id, one for each platform. For folders, locks and CI jobs."""
+        return str(self.id) if self.platform == "linux/amd64" else f"{self.id}-{self.platform.rpartition('/')[2]}"
+
+    def built_with(self, toolchain: Toolchain) -> Target:
+        """The same target with its toolkit from elsewhere."""
+        return replace(self, toolchain=toolchain, base=toolchain.base)
 
     @property
     def toolkit(self) -> CudaVersion | None:

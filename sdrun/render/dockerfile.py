@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from sdrun.core.engine import Engine
 from sdrun.core.labels import image_labels
-from sdrun.core.target import Base, Target
+from sdrun.core.target import Base, Target, Toolchain
+from sdrun.core.version import CudaVersion
 from sdrun.resources import templates_dir
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 USER_ID = 65532  # "nonroot" of the distroless images; Kubernetes' runAsNonRoot wants a number
+COMPRESS_MODES_FROM = CudaVersion(12, 8)  # nvcc has -compress-mode (toolkits.yaml, compress_modes)
 CONTEXT_SOURCE = "engine.tar"  # what the Dockerfile ADDs; sdrun build puts it beside the rendered files
 
 
@@ -30,6 +32,7 @@ def render(target: Target, engine: Engine, base: Base) -> dict[str, str]:
             target=target,
             engine=engine,
             base=base,
+            packages=packages(target, base),
             cmake=cmake_options(target, engine),
             labels=image_labels(target, engine, base),
             user=USER_ID,
@@ -39,9 +42,49 @@ def render(target: Target, engine: Engine, base: Base) -> dict[str, str]:
     return {"Dockerfile": text, script: (templates_dir() / script).read_text(encoding="utf-8")}
 
 
+def packages(target: Target, base: Base) -> list[str]:
+    """The Debian packages of the toolchain stage, sorted. With a toolkit the compiler is the newest that its headers accept."""
+    toolchain = target.toolchain
+    if toolchain is None:
+        return sorted(base.packages)
+    return sorted({*base.packages, *toolchain.packages, f"g++-{toolchain.gcc}"} - {"g++"})
+
+
 def cmake_options(target: Target, engine: Engine) -> Mapping[str, str]:
-    """Every -D option of this target, sorted by name; the CPU level's win over the engine's own."""
-    return dict(sorted({**engine.cmake, **engine.cpu_levels[target.cpu_level]}.items()))
+    """Every -D option of this target, sorted by name; the CPU level's win over the engine's own, and those that follow from the
+    target over both."""
+    options = {**engine.cmake, **engine.cpu_levels[target.cpu_level]}
+    toolchain = target.toolchain
+    if toolchain is not None:
+        options |= {
+            **engine.cuda,
+            "CMAKE_CUDA_ARCHITECTURES": cuda_architectures(target),
+            "CMAKE_C_COMPILER": f"gcc-{toolchain.gcc}",
+            "CMAKE_CXX_COMPILER": f"g++-{toolchain.gcc}",
+            "CMAKE_CUDA_COMPILER": f"{toolchain.root}/bin/nvcc",
+            "CMAKE_CUDA_HOST_COMPILER": f"/usr/bin/g++-{toolchain.gcc}",
+            **compression_options(target, toolchain),
+        }
+        if not toolchain.driver_stub:
+            options["GGML_CUDA_NO_VMM"] = "ON"
+    return dict(sorted(options.items()))
+
+
+def cuda_architectures(target: Target) -> str:
+    """CMake's list: `-real` is machine code alone, `-virtual` PTX alone; a bare number would be both."""
+    return ";".join([*(f"{arch}-real" for arch in target.sass), *(f"{arch}-virtual" for arch in target.ptx)])
+
+
+def compression_options(target: Target, toolchain: Toolchain) -> dict[str, str]:
+    """How fatbins get the target's compression. By itself nvcc compresses PTX and leaves machine code as it is; `-compress-all`
+    compresses both, with lz4 unless -compress-mode (12.8 on, which ggml passes) says otherwise. Measured on nvcc 13.5; the
+    build reads the result back."""
+    has_modes = toolchain.toolkit >= COMPRESS_MODES_FROM
+    if target.fatbin_compression == "zstd":
+        return {"GGML_CUDA_COMPRESSION_MODE": "size"}
+    if target.fatbin_compression == "lz4":
+        return {"CMAKE_CUDA_FLAGS": "-Xfatbin=-compress-all", **({"GGML_CUDA_COMPRESSION_MODE": "speed"} if has_modes else {})}
+    return {"GGML_CUDA_COMPRESSION_MODE": "none"} if has_modes else {}
 
 
 @cache

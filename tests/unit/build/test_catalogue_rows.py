@@ -1,4 +1,4 @@
-"""images/engines.yaml and images/targets.yaml: what they say, and that every fault is told with its line."""
+"""images/engines.yaml, targets.yaml and toolchains.yaml: what they say, and that every fault is told with its line."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from sdrun.catalog.buildfailures import build_failures, diagnose_build
+from sdrun.catalog.cuda import load_cuda_facts
 from sdrun.catalog.engines import engines
 from sdrun.catalog.targets import targets
+from sdrun.catalog.toolchains import toolchains
+from sdrun.core.capability import Arch, ComputeCapability
 from sdrun.errors import BadConfiguration
+from sdrun.fatbin.verdict import better_target
 from sdrun.resources import images_dir
 
 Copy = Callable[[str, str, str], Path]
@@ -39,55 +43,114 @@ def test_the_engine() -> None:
     assert "karras" in engine.schedulers
 
 
+FIRST = "targets:\n"  # rows put behind it stand first
+
+
 def test_one_row_adds_a_target(copy: Copy) -> None:
-    row = """targets:
-  - target: cu124-sm89
-    toolkit: "12.4"
-    sass: ["89"]
-    toolchains: [nvidia, debian]
-    fatbin_compression: none
-    platform: linux/amd64
-    cpu_level: x86-64-v3
-    base: debian-bookworm
-"""
-    found = targets(copy("targets.yaml", "targets:\n", row)).rows
-    assert [row.tag for row in found] == ["sdcpp-90e87bc-cu124-sm89", "sdcpp-90e87bc-cpu"]
-    assert str(found[0].min_driver) == "525.60.13"
+    """Which Dockerfile, bake plan and CI matrix follow from it: tests/unit/render/test_one_row.py."""
+    found = targets(copy("targets.yaml", FIRST, FIRST + '  - {target: cu124-sm87, sass: ["87"], platform: linux/arm64}\n')).rows
+    row = found[0]
+    assert (row.tag, row.name) == ("sdcpp-90e87bc-cu124-sm87", "cu124-sm87-arm64")
+    assert (str(row.min_driver), row.cpu_level, row.toolchains) == ("525.60.13", "armv8.2-a", ("debian", "nvidia"))
+    assert len(found) == len(targets().rows) + 1
+
+
+def test_a_row_may_say_what_its_line_says(copy: Copy) -> None:
+    row = '  - {target: cu128-sm120, toolkit: "12.8", sass: ["120a"], toolchains: [local], fatbin_compression: none}\n'
+    found = targets(copy("targets.yaml", FIRST, FIRST + row)).rows[0]
+    assert (found.toolchains, found.fatbin_compression, found.base) == (("local",), "none", "debian-bookworm")
+    assert found.toolchain is not None
+    assert found.toolchain.gcc == 12
+
+
+def test_what_the_targets_are() -> None:
+    """Every capability that a line's toolkit emits and that has machines of the platform: issue by issue, the list is whole."""
+    ids = {(str(row.id), row.platform) for row in targets().rows}
+    for short in ("cu118", "cu124"):
+        assert {(f"{short}-sm{n}", "linux/amd64") for n in (50, 52, 60, 61, 70, 75, 80, 86, 89, 90)} <= ids
+    assert {(f"cu129-sm{n}", "linux/amd64") for n in (100, 103, 120)} <= ids
+    assert {(f"cu130-sm{n}", "linux/amd64") for n in (75, 80, 86, 89, 90, 100, 103, 120)} <= ids
+    assert {(f"cu130-sm{n}", "linux/arm64") for n in (87, 90, 110, 121)} <= ids
+    assert {(f"{short}-multi", "linux/amd64") for short in ("cu118", "cu124", "cu129", "cu130")} <= ids
+    assert ("cpu", "linux/amd64") in ids
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "fault"),
+    "capability", [c for c in load_cuda_facts().capabilities if "tegra" not in load_cuda_facts().capabilities[c].platforms]
+)
+def test_a_refusal_names_a_target_that_exists(capability: ComputeCapability) -> None:
+    suggested = better_target(capability, load_cuda_facts())
+    if str(capability) == "10.7":
+        pytest.skip("needs a toolkit whose driver floor nobody has published")
+    assert suggested in {str(row.id) for row in targets().rows}
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
     [
-        ("toolkit", '"12.7"', "toolkits.yaml does not know CUDA 12.7"),
-        ("sass", '["120"]', "CUDA 12.4 emits no machine code for 120"),
-        ("sass", "[89]", r"sass\[0\]: must be a string, not 89"),
-        ("toolchains", "[homebrew]", "'homebrew' does not provide CUDA 12.4"),
-        ("toolchains", "[]", "toolchains: is missing or empty"),
-        ("fatbin_compression", "gzip", "must be one of none, lz4, zstd"),
+        ('{target: cu127-sm89, sass: ["89"]}', "toolkits.yaml does not know CUDA 12.7"),
+        ('{target: cu128-sm89, sass: ["89"]}', "there is no line for CUDA 12.8"),
+        ('{target: cu124-sm120, sass: ["120a"]}', "CUDA 12.4 emits no machine code for 120a"),
+        ('{target: cu130-sm61, sass: ["61"]}', "CUDA 13.0 emits no machine code for 61"),
+        ('{target: cu130-sm88, sass: ["120"]}', "must hold one arch, 88, as the id cu130-sm88 says"),
+        ('{target: cu129-sm120f, sass: ["120"]}', "the engine compiles 120 as 120a"),
+        ('{target: cu124-sm87, sass: ["87"]}', "linux/amd64 has no GPU of 8.7; they are on tegra, sbsa"),
+        ("{target: cu124-sm87, sass: [87]}", r"sass\[0\]: must be a string, not 87"),
+        ("{target: cu124-sm87, sass: [native]}", r"sass\[0\]: must be an arch such as .* not 'native'"),
+        ("{target: cu124-sm87, sass: []}", "sass: is missing or empty"),
+        ("{target: cu124-sm87}", "sass: is missing or empty"),
+        ('{target: cu124-sm87, sass: ["87", "87"]}', "names an arch twice"),
+        ('{target: cu126-multi, sass: ["89"], toolchains: [local], fatbin_compression: lz4}', "must name several archs"),
+        ('{target: cu124-sm87, sass: ["87"], ptx: ["120"]}', "the engine compiles 120 as 120a"),
+        ('{target: cu124-sm87, sass: ["87"], ptx: ["100"]}', "CUDA 12.4 emits no PTX for 100"),
+        ('{target: cu124-sm90a, sass: ["90a"], ptx: ["90a"]}', "no GPU would run PTX 90a"),
+        ('{target: cu130-sm87, sass: ["120a"]}', "must hold one arch, 87"),
+        (
+            '{target: cu124-sm87, sass: ["87"], toolchains: [homebrew]}',
+            "toolchains.yaml has no 'homebrew' that provides CUDA 12.4",
+        ),
+        ('{target: cu124-sm87, sass: ["87"], toolchains: []}', "toolchains: is empty"),
+        ('{target: cu124-sm87, sass: ["87"], fatbin_compression: gzip}', "must be one of none, lz4, zstd"),
+        ('{target: cu124-sm87, sass: ["87"], fatbin_compression: zstd}', "CUDA 12.4 cannot compress with zstd"),
+        ('{target: cu124-sm87, sass: ["87"], base: debian-bookworm}', "is that of the toolchain"),
+        ('{target: cu124-sm89, sass: ["89"]}', "cu124-sm89 for linux/amd64 stands here a second time"),
+        ('{target: cu124-sm87, toolkit: "12.5", sass: ["87"]}', "must be '12.4' as the id cu124-sm87 says"),
     ],
 )
-def test_cuda_rows_that_cannot_be(copy: Copy, key: str, value: str, fault: str) -> None:
-    fields = {"toolkit": '"12.4"', "sass": '["89"]', "toolchains": "[nvidia]", "fatbin_compression": "none", key: value}
-    fields |= {"platform": "linux/amd64", "cpu_level": "x86-64-v3", "base": "debian-bookworm"}
-    id = "cu127-sm89" if key == "toolkit" else "cu124-sm120" if value == '["120"]' else "cu124-sm89"
-    row = f"targets:\n  - target: {id}\n" + "".join(f"    {name}: {text}\n" for name, text in fields.items())
-    with pytest.raises(BadConfiguration, match=rf"targets.yaml:\d+: .*{fault}"):
-        targets(copy("targets.yaml", "targets:\n", row))
+def test_cuda_rows_that_cannot_be(copy: Copy, row: str, fault: str) -> None:
+    with pytest.raises(BadConfiguration, match=rf"targets.yaml:\d+: targets\[\d+\].*{fault}") as raised:
+        targets(copy("targets.yaml", FIRST, f"{FIRST}  - {row}\n"))
+    assert raised.value.exit_code == 8
+
+
+PTX_80 = '  - {target: cu126-multi, sass: ["75", "90"], ptx: ["80"], toolchains: [local], fatbin_compression: lz4}\n'
+
+
+def test_ptx_between_machine_code(copy: Copy) -> None:
+    """A GPU of 8.6 would compile it, and the engine expect 8.0 there."""
+    assert targets(copy("targets.yaml", FIRST, FIRST + PTX_80)).rows[0].ptx == (Arch(80),)
+
+
+def test_ptx_that_nobody_would_run(copy: Copy) -> None:
+    """Machine code serves every GPU of major 8, and on those of 10 the engine would expect 9.0."""
+    with pytest.raises(BadConfiguration, match="no GPU would run PTX 80"):
+        targets(copy("targets.yaml", FIRST, FIRST + PTX_80.replace('"90"]', '"80", "86", "90"]')))
 
 
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ("- target: cpu", "- target: gpu", r"targets\[0\].target: must be a target id"),
-        ("- target: cpu", "- target: cpu\n    archs: []", r"targets\[0\].archs: is not a key here"),
-        ("- target: cpu", '- target: cpu\n    toolkit: "12.4"', r"targets\[0\].toolkit: must be 'absent'"),
-        ("- target: cpu", '- target: cpu\n    sass: ["89"]', r"targets\[0\].sass: has no meaning"),
-        ("- target: cpu", "- target: cpu\n    toolkit: 12.4", r"targets\[0\].toolkit: must be a string, not 12.4"),
-        ("linux/amd64", "linux/sparc", r"targets\[0\].platform: must be one of linux/amd64"),
-        ("cpu_level: x86-64-v3", "cpu_level: fast", r"targets\[0\].cpu_level: must be one of x86-64-v3"),
-        ("    base: debian-bookworm", "    base: alpine", r"targets\[0\].base: must be one of debian-bookworm"),
+        ("- {target: cpu,", "- {target: gpu,", r"targets\[0\].target: must be a target id"),
+        ("- {target: cpu,", "- {target: cpu, archs: [],", r"targets\[0\].archs: is not a key here"),
+        ("- {target: cpu,", '- {target: cpu, sass: ["89"],', r"targets\[0\].sass: has no meaning"),
+        ("- {target: cpu,", "- {target: cpu, toolkit: 12.4,", r"targets\[0\].toolkit: has no meaning"),
+        ("- {target: cpu,", "- {target: cpu, platform: linux/sparc,", r"targets\[0\].platform: must be one of linux/amd64"),
+        ("- {target: cpu,", "- {target: cpu, cpu_level: fast,", r"targets\[0\].cpu_level: must be one of x86-64-v3"),
+        ("base: debian-bookworm", "base: alpine", r"targets\[0\].base: must be one of debian-bookworm"),
         ("engine: sdcpp-90e87bc", "engine: unknown", r"targets\[0\].engine: no engine 'unknown'"),
-        ("packages: [ccache,", "packages: ['a; rm -rf /',", r"bases\[0\].packages: 'a; rm -rf /' is not the name"),
+        ("linux/amd64: x86-64-v3", "linux/amd64: fast", r"targets\[0\].cpu_level: 'fast', the default of linux/amd64, is none"),
+        ('toolkit: "11.8", tool', "toolkit: 11.8, tool", r"lines\[0\].toolkit: must be a string, not 11.8"),
+        ('toolkit: "12.4", tool', 'toolkit: "11.8", tool', r"lines\[1\].toolkit: CUDA 11.8 stands here a second time"),
     ],
 )
 def test_faults_of_targets(copy: Copy, old: str, new: str, fault: str) -> None:
@@ -97,15 +160,52 @@ def test_faults_of_targets(copy: Copy, old: str, new: str, fault: str) -> None:
 
 
 def test_duplicate_rows_and_all_faults_at_once(copy: Copy) -> None:
-    row = "  - target: cpu\n    platform: linux/amd64\n    cpu_level: x86-64-v3\n    base: debian-bookworm\n"
-    wrong = (
-        "targets:\n  - target: cu124-sm89\n    platform: linux/amd64\n    cpu_level: x86-64-v3\n    base: debian-bookworm\n"
-        + row
-    )
+    wrong = "targets:\n  - {target: cu124-sm89}\n  - {target: cpu, base: debian-bookworm}\n"
     with pytest.raises(BadConfiguration) as raised:
         targets(copy("targets.yaml", "targets:\n", wrong))
-    assert "targets[0].toolkit: must be '12.4'" in raised.value.message
-    assert "targets[2].target: cpu for linux/amd64 stands here a second time" in raised.value.message
+    lines = raised.value.message.splitlines()
+    assert len(lines) == 2
+    assert "targets[0].sass: is missing or empty" in lines[0]
+    assert "targets[2].target: cpu for linux/amd64 stands here a second time" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("packages: [ccache,", "packages: ['a; rm -rf /',", r"bases\[0\].packages: 'a; rm -rf /' is not the name"),
+        (
+            'gcc: ["11", "12"]',
+            'gcc: ["12"]',
+            r"toolchains\[0\].base: .* has no g\+\+ below 12, and CUDA 11.8 accepts none above 11",
+        ),
+        ('gcc: ["11", "12"]', "gcc: [11, 12]", r"bases\[0\].gcc\[0\]: must be a string, not 11"),
+        ("    patched_for_glibc: true\n", "", r"toolchains\[1\].base: the headers of CUDA 12.4 clash with glibc 2.41"),
+        ('glibc: "2.36"', "glibc: 2.36", r"bases\[0\].glibc: must be a string"),
+        ("toolchain: debian", "toolchain: homebrew", r"toolchains\[0\].toolchain: must be one of debian, nvidia"),
+        ('toolkit: "11.8"', 'toolkit: "12.7"', r"toolchains\[0\].toolkit: toolkits.yaml does not know CUDA 12.7"),
+        ('toolkit: "11.8"', 'toolkit: "12.5"', r"toolchains\[0\].toolchain: 'debian' does not provide CUDA 12.5"),
+        ("nvcc==13.0.88", "nvcc>=13", r"toolchains\[\d\].wheels: 'nvidia-cuda-nvcc>=13' is not name==version"),
+        ("sections: [contrib,", "sections: ['/',", r"toolchains\[0\].sections: '/' is not a section"),
+        ("root: /usr\n", "root: usr; x\n", r"toolchains\[0\].root: must be an absolute path"),
+        (
+            '{toolchain: nvidia, toolkit: "12.4"',
+            '{toolchain: nvidia, toolkit: "11.8"',
+            "nvidia for CUDA 11.8 stands here a second",
+        ),
+    ],
+)
+def test_faults_of_toolchains(copy: Copy, old: str, new: str, fault: str) -> None:
+    with pytest.raises(BadConfiguration, match=rf"toolchains.yaml:\d+: .*{fault}"):
+        toolchains(copy("toolchains.yaml", old, new))
+
+
+def test_the_newest_compiler_that_the_toolkit_accepts() -> None:
+    chosen = {(row.kind, str(row.toolkit)): row.gcc for row in toolchains().rows.values()}
+    assert chosen["debian", "11.8"] == 11
+    assert chosen["debian", "12.4"] == 13
+    assert chosen["nvidia", "12.4"] == 12  # all that its Ubuntu has
+    assert chosen["pypi", "13.0"] == 14
+    assert chosen["local", "12.0"] == 12
 
 
 @pytest.mark.parametrize(
