@@ -15,11 +15,13 @@ KIND = "nvidia.com/gpu="
 @dataclass(frozen=True, slots=True)
 class Access:
     """A way in. `requests`: what to ask the runtime for. `narrow_to`: UUIDs for CUDA_VISIBLE_DEVICES inside, where the
-    request hands over more than was chosen."""
+    request hands over more than was chosen. `doubtful`: the CDI specification names single devices, but not all of these, so
+    it may be older than they are."""
 
     kind: Literal["cdi", "gpus-flag"]
     requests: tuple[str, ...]
     narrow_to: tuple[str, ...] = ()
+    doubtful: bool = False
 
 
 def access_to(chosen: Sequence[Device], every: Sequence[Device], host: HostFacts) -> Access | None:
@@ -27,8 +29,9 @@ def access_to(chosen: Sequence[Device], every: Sequence[Device], host: HostFacts
 
     CDI names of single devices come first (by UUID, else by index: nvidia-ctk writes either, `0`, `gpu0`, `0:1` or
     `mig0:1`). Then `all`, if it hands over exactly what was chosen, or if it is all there is, as on WSL2. Then NVIDIA's
-    runtime, which takes UUIDs. `all` for a part of the GPUs comes last, narrowed by CUDA_VISIBLE_DEVICES. Where a spec names
-    single devices but not the chosen one it is stale, and so is its `all`.
+    runtime, which takes UUIDs. `all` for a part of the GPUs comes last, narrowed by CUDA_VISIBLE_DEVICES. Where a
+    specification names single devices but not those chosen, its `all` is the last resort: specifications that name only some
+    of the devices beside it are common (slices made after it was written), and the engine proves later what it was given.
     """
     runtime = host.runtime
     if runtime is None:
@@ -39,12 +42,14 @@ def access_to(chosen: Sequence[Device], every: Sequence[Device], host: HostFacts
     if len(found) == len(chosen):
         return Access("cdi", found)
     every_name, uuids = KIND + "all", tuple(device.uuid for device in chosen)
-    only_all = names == {every_name}
-    if only_all and len(chosen) == len(every):
+    only_all, whole = names == {every_name}, len(chosen) == len(every)
+    if only_all and whole:
         return Access("cdi", (every_name,))
-    if only_all and (host.wsl or not runtime.nvidia_runtime):
-        return Access("cdi", (every_name,), uuids)
-    return Access("gpus-flag", uuids) if runtime.nvidia_runtime else None
+    if runtime.nvidia_runtime and not (only_all and host.wsl):
+        return Access("gpus-flag", uuids)
+    if every_name in names:
+        return Access("cdi", (every_name,), () if whole else uuids, doubtful=not only_all)
+    return None
 
 
 def _cdi_name(device: Device, names: set[str]) -> str | None:

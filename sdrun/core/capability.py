@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-_CAPABILITY = re.compile(r"([0-9]{1,2})\.([0-9])")
-_ARCH = re.compile(r"([0-9]{2,3})([af]?)")
+_CAPABILITY = re.compile(r"([1-9][0-9]?)\.([0-9])")
+_ARCH = re.compile(r"([1-9][0-9]{1,2})([af]?)")
 
 
 @dataclass(frozen=True, slots=True, order=True)

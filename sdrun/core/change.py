@@ -7,7 +7,7 @@ from dataclasses import replace
 from sdrun.core.choose import Request
 from sdrun.core.facts import Floor
 from sdrun.core.host import HostFacts, RuntimeFacts
-from sdrun.core.index import Index, IndexImage
+from sdrun.core.index import IndexImage
 from sdrun.core.policy import Build, Change, Policy
 
 
@@ -19,7 +19,7 @@ def applied(change: Change, request: Request) -> Request:
         host = replace(host, runtime=replace(runtime, nvidia_runtime=True))
     index = request.index
     if change.build is not None:
-        index = Index(index.engine, (*index.images, published(change.build)))
+        index = replace(index, images=(*index.images, published(change.build)))
     return Request(host, index, _policy(change, request.policy), request.facts)
 
 

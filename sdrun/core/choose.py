@@ -169,12 +169,7 @@ def _served(request: Request, teams: Iterable[Team], driver: Driver) -> list[tup
             served.append((team, row))
     return sorted(
         served,
-        key=lambda pair: (
-            pair[1].rank[0],
-            -pair[0][0].memory_mib,
-            pair[0][0].gpu_index,
-            pair[0][0].slice_index or 0,
-        ),
+        key=lambda pair: (pair[1].rank[0], -pair[0][0].memory_mib, pair[0][0].gpu_index, pair[0][0].slice_index or 0),
     )
 
 
@@ -205,7 +200,8 @@ def _on_cpu(request: Request, notes: tuple[str, ...], rejected: tuple[Rejection,
         return None
     for row in offers(request, (_NOBODY,)):
         if row.path == "cpu":
-            said = (*notes, "The engine will run on the CPU, many times slower than on a GPU.")
+            missing = () if request.host.runtime else ("No container runtime was found that could run it.",)
+            said = (*notes, "The engine will run on the CPU, many times slower than on a GPU.", *missing)
             return Plan(row.image.target, row.image.image, "cpu", (), "none", rejected, Handover(notes=said))
     return None
 
@@ -218,6 +214,11 @@ def _on_gpu(request: Request, team: Team, row: Match, access: Access, driver: Dr
         notes.append(_jit_note(request, team, row, seconds))
     if access.narrow_to:
         notes.append("The container runtime can only hand over all GPUs; CUDA_VISIBLE_DEVICES narrows them inside.")
+    if access.doubtful:
+        notes.append(
+            "The CDI specification does not name each GPU; if the engine cannot see it, renew the specification: "
+            "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
+        )
     for device in team:
         known = request.facts.capabilities.get(device.capability)
         last = known.last_driver_branch if known else None

@@ -13,7 +13,6 @@ from sdrun.core.choose import Request, Stuck, Team, attempt, offers, teams_of
 from sdrun.core.device import all_devices
 from sdrun.core.driver import combined, driver_of, reachable
 from sdrun.core.facts import Floor
-from sdrun.core.index import Index
 from sdrun.core.plan import Plan, Reason, Refusal
 from sdrun.core.policy import Build, Change
 from sdrun.core.sentences import Verdict, message, remedy
@@ -34,7 +33,7 @@ def refusal(request: Request, stuck: Stuck) -> Refusal:
 def _working(change: Change, request: Request) -> tuple[Change, Plan] | None:
     """`change`, completed by access to the GPU where that alone is still missing, and its plan; None if it does not help."""
     if change.build is not None:  # what runs from an index of this one image runs from any index that holds it
-        request = replace(request, index=Index(request.index.engine, ()))
+        request = replace(request, index=replace(request.index, images=()))
     answer = attempt(applied(change, request))
     if isinstance(answer, Stuck) and answer.reason == "gpu-access-unavailable":
         change = replace(change, gpu_access=True)
@@ -176,6 +175,12 @@ def _id(request: Request, stuck: Stuck, change: Change) -> Reason:
         return "mixed-gpus"
     order: tuple[Reason, ...] = (*_HARD_DRIVER_REASONS, "jit-forbidden", "arch-mismatch", "no-code-for-capability")
     found = next((reason for reason in order if reason in reasons), None)
-    if found is None and "platform-mismatch" in reasons:
+    if found is None and _all_elsewhere(request, stuck.teams[0]):
         return "platform-mismatch"
     return found or "no-code-for-capability"
+
+
+def _all_elsewhere(request: Request, team: Team) -> bool:
+    """Whether there are images with GPU code, and every one of them is for another platform."""
+    coded = [row for row in offers(request, team) if not row.image.is_cpu]
+    return bool(coded) and all(row.image.platform != request.host.platform for row in coded)

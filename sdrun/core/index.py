@@ -38,10 +38,11 @@ class IndexImage:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The images of one engine revision."""
+    """The images of one engine revision. `published`: others can pull them; False for those of this machine's own store."""
 
     engine: str
     images: tuple[IndexImage, ...]
+    published: bool = True
 
     def __hash__(self) -> int:
         """Cheap, so that answers can be remembered by index; equal indexes have equal hashes."""

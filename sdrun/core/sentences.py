@@ -57,7 +57,7 @@ def message(verdict: Verdict) -> str:
             return _no_code(verdict)
         case _:
             nearest = next(row for row in verdict.stuck.rejected if row.reason == verdict.id)
-            return f"No published image suits {devices}; the nearest is {nearest.target}: {nearest.detail}."
+            return f"No {_kind(request)} image suits {devices}; the nearest is {nearest.target}: {nearest.detail}."
 
 
 def _no_gpu(verdict: Verdict) -> str:
@@ -79,25 +79,28 @@ def _no_access(verdict: Verdict) -> str:
 
 
 def _other_platform(request: Request) -> str:
-    here = request.host.platform
-    elsewhere = [image for image in request.index.images if image.platform != here]
-    what = "CPU" if request.policy.gpu == "none" else "CUDA"
-    platforms = ", ".join(sorted({image.platform for image in elsewhere if image.is_cpu == (what == "CPU")}))
-    return f"{what} images are published for {platforms} only; this host is {here}."
+    here, wanted, on_cpu = request.host.platform, request.policy.image, request.policy.gpu == "none"
+    every = [row for row in request.index.images if wanted in (None, row.image, row.tag, row.target)]
+    platforms = ", ".join(sorted({row.platform for row in every if row.is_cpu == on_cpu}))
+    return f"The {_kind(request)} {'CPU' if on_cpu else 'CUDA'} images are for {platforms} only; this host is {here}."
+
+
+def _kind(request: Request) -> str:
+    return "published" if request.index.published else "local"
 
 
 def _no_code(verdict: Verdict) -> str:
     request = verdict.request
     if request.policy.image is not None and not verdict.stuck.rejected:
-        return f"No image of the index is called {request.policy.image[:200]!r}."
+        return f"No {_kind(request)} image is called {request.policy.image[:200]!r}."
     if not verdict.devices:
-        return f"The index holds no cpu image for {request.host.platform}."
+        return f"There is no {_kind(request)} cpu image for {request.host.platform}."
     kinds = sorted({device.capability for device in verdict.devices})
     names = ", ".join(str(kind) for kind in kinds)
     where = f"compute capability {names} on {request.host.platform}: {_listed(verdict.devices)}"
     if request.policy.image is not None:
         return f"The image {request.policy.image[:200]!r} holds no code for {where}."
-    return f"No published image holds code for {where}."
+    return f"No {_kind(request)} image holds code for {where}."
 
 
 def _mixed(verdict: Verdict) -> str:
@@ -134,7 +137,8 @@ def remedy(verdict: Verdict) -> str:
     if change.gpu_access:
         steps.append(_access_step(verdict))
     if change.build is not None:
-        steps.append(f"build and publish the target {change.build.target} (sdrun build {change.build.target})")
+        make = "build and publish" if request.index.published else "build"
+        steps.append(f"{make} the target {change.build.target} (sdrun build {change.build.target})")
     if change.any_image:
         steps.append("leave out --image")
     if change.allow_jit:

@@ -161,7 +161,7 @@ def _index_of_one(image: LocalImage, reference: str) -> Index:
             "Name an image that sdrun built, or leave --image out.",
             id="image-differs",
         ) from None
-    return Index(image.labels[ENGINE], (row,))
+    return Index(image.labels[ENGINE], (row,), published=False)
 
 
 def local_index(runtime: ContainerRuntime) -> tuple[Index, tuple[str, ...]]:
@@ -182,7 +182,7 @@ def local_index(runtime: ContainerRuntime) -> tuple[Index, tuple[str, ...]]:
         key = (row.target, row.platform)
         if key not in rows or any(tag.endswith(f":{row.tag}") for tag in image.tags):
             rows[key] = row  # of several for one target the one that bears the target's own tag
-    return Index(engine, tuple(rows.values())), tuple(notes)
+    return Index(engine, tuple(rows.values()), published=False), tuple(notes)
 
 
 def _present(runtime: ContainerRuntime, plan: Plan, fetching: Fetching) -> LocalImage | None:

@@ -47,6 +47,8 @@ def gpu_access(around: Surroundings) -> Outcome:
         return warn(f"by NVIDIA's runtime. {stale}", CDI_REMEDY) if stale else ok("by NVIDIA's runtime (--gpus)")
     if stale:
         return fail(stale, CDI_REMEDY, 6)
+    if access.doubtful:
+        return warn(f"by CDI: {', '.join(access.requests)}, though it names only {', '.join(named[:3])}", CDI_REMEDY)
     return ok(f"by CDI: {', '.join(access.requests[:3])}")
 
 

@@ -170,7 +170,7 @@ def test_rule_1_platform_comes_first(facts) -> None:
     assert isinstance(answer, Refusal)
     assert (answer.id, answer.exit_code) == ("platform-mismatch", 4)
     assert {row.reason for row in answer.rejected} == {"platform-mismatch"}
-    assert answer.message == "CUDA images are published for linux/arm64 only; this host is linux/amd64."
+    assert answer.message == "The published CUDA images are for linux/arm64 only; this host is linux/amd64."
     assert answer.change.build is not None
     assert answer.change.build.platform == "linux/amd64"
 

@@ -205,7 +205,9 @@ A, B = "GPU-aaaa", "GPU-bbbb"
         (runtime("all", nvidia=True), True, "0", "cdi", ("nvidia.com/gpu=all",), (A,)),
         (runtime(nvidia=True), False, "all", "gpus-flag", (A, B), ()),
         (runtime("all", "0", nvidia=True), False, "1", "gpus-flag", (B,), ()),  # a stale specification
-        (runtime("all", "0"), False, "1", None, (), ()),
+        (runtime("all", "0"), False, "1", "cdi", ("nvidia.com/gpu=all",), (B,)),
+        (runtime("all", "0"), False, "all", "cdi", ("nvidia.com/gpu=all",), ()),
+        (runtime("0"), False, "1", None, (), ()),
         (runtime(), False, "1", None, (), ()),
         (
             DOCKER | {"cdi_devices": ["vendor.example/gpu=all", "nvidia.com/gds=all"], "nvidia_runtime": False},
@@ -228,7 +230,8 @@ def test_gpu_access(facts, found, wsl, asked, access, requests, narrow) -> None:
     else:
         assert isinstance(answer, Plan)
         assert (answer.gpu_access, answer.handover.requests, answer.handover.narrow_to) == (access, requests, narrow)
-        assert bool(answer.handover.notes) == bool(narrow)
+        assert bool(answer.handover.notes) == (bool(narrow) or found == runtime("all", "0"))
+        assert any("nvidia-ctk" in note for note in answer.handover.notes) == (found == runtime("all", "0"))
 
 
 @pytest.mark.parametrize("name", ["MIG-0-1", "0:1", "mig0:1"])
@@ -238,6 +241,16 @@ def test_a_slice_is_handed_over_by_its_own_name(facts, name) -> None:
     assert isinstance(answer, Plan)
     assert answer.devices == ("MIG-0-1",)
     assert answer.handover.requests == (f"nvidia.com/gpu={name}",)
+
+
+def test_slices_and_gpus_that_the_specification_does_not_name_are_reached_by_all_of_it(facts) -> None:
+    """The specification names what was there when it was written; `all` beside it still leads to what came later."""
+    machine = host(gpu("8.9", 0, memory=8192), gpu("9.0", 1, mig=(9856, 20096)), runtime=runtime("all", "0"))
+    answer = resolve(machine, MULTI, Policy(gpu="1"), facts)
+    assert isinstance(answer, Plan)
+    assert (answer.devices, answer.gpu_access) == (("MIG-1-1",), "cdi")
+    assert (answer.handover.requests, answer.handover.narrow_to) == (("nvidia.com/gpu=all",), ("MIG-1-1",))
+    assert answer.handover.notes[-1].endswith("nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml")
 
 
 def test_auto_prefers_a_gpu_that_can_be_handed_over(facts) -> None:
@@ -252,6 +265,7 @@ def test_the_cpu_stands_in_for_a_gpu_out_of_reach_where_it_is_allowed(facts, fou
     assert isinstance(answer, Plan)
     assert answer.target == "cpu"
     assert [(row.target, row.reason) for row in answer.rejected] == [("cu130-multi", "gpu-access-unavailable")]
+    assert ("No container runtime was found that could run it." in answer.handover.notes) == (found is None)
     assert refused(facts, host(gpu("8.9"), runtime=found), index(image("cu130-a", "89")), allow_cpu=True).exit_code == 6
 
 

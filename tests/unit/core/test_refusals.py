@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from resolving.samples import CPU, gpu, host, image, index
 
@@ -198,18 +200,34 @@ def test_an_index_with_the_cpu_alone_still_says_what_to_build(facts) -> None:
 def test_no_cpu_image_for_one_who_asked_for_the_cpu(facts) -> None:
     answer = refused(facts, host(), image("cu124-sm89", "89"), gpu="none", allow_cpu=True)
     assert answer.id == "no-code-for-capability"
-    assert answer.message == "The index holds no cpu image for linux/amd64."
+    assert answer.message == "There is no published cpu image for linux/amd64."
     assert answer.remedy.startswith("Build and publish the target cpu")
     answer = refused(facts, host(), image("cpu", platform="linux/arm64"), gpu="none")
     assert answer.id == "platform-mismatch"
-    assert answer.message == "CPU images are published for linux/arm64 only; this host is linux/amd64."
+    assert answer.message == "The published CPU images are for linux/arm64 only; this host is linux/amd64."
     assert answer.remedy == "Build and publish the target cpu (sdrun build cpu), then allow the CPU with --allow-cpu."
+
+
+def test_cpu_images_alone_hold_no_code_for_a_gpu_wherever_they_are_for(facts) -> None:
+    answer = refused(facts, host(ADA), CPU, image("cpu", platform="linux/arm64"))
+    assert answer.id == "no-code-for-capability"
+    assert answer.remedy == "Build and publish the target cu124-sm89 (sdrun build cu124-sm89)."
+    only_elsewhere = refused(facts, host(ADA), image("cpu", platform="linux/arm64"))
+    assert only_elsewhere.id == "no-code-for-capability"
+
+
+def test_images_of_this_machines_own_store_are_not_called_published(facts) -> None:
+    own = replace(index(image("cu124-sm90", "90")), published=False)
+    answer = resolve(host(ADA), own, Policy(), facts)
+    assert isinstance(answer, Refusal)
+    assert answer.message.startswith("No local image holds code for compute capability 8.9")
+    assert answer.remedy == "Build the target cu124-sm89 (sdrun build cu124-sm89)."
 
 
 def test_a_cpu_image_here_and_cuda_images_elsewhere(facts) -> None:
     answer = refused(facts, host(ADA), image("cu124-sm89", "89", platform="linux/arm64"), CPU)
     assert answer.id == "platform-mismatch"
-    assert answer.message == "CUDA images are published for linux/arm64 only; this host is linux/amd64."
+    assert answer.message == "The published CUDA images are for linux/arm64 only; this host is linux/amd64."
     assert answer.change.build == Build("cu124-sm89", "linux/amd64", CudaVersion(12, 4), (Arch(89),))
 
 
@@ -235,7 +253,7 @@ def test_an_override_gets_the_same_checks(facts) -> None:
     assert answer.id == "cpu-not-allowed"
     assert answer.remedy == "Run on the CPU with --allow-cpu."
     answer = refused(facts, old, *rows, image="no-such")
-    assert answer.message == "No image of the index is called 'no-such'."
+    assert answer.message == "No published image is called 'no-such'."
     answer = refused(facts, host(gpu("7.0")), *rows, image="no-such")
     assert answer.remedy == "Build and publish the target cu124-sm70 (sdrun build cu124-sm70), then leave out --image."
     answer = refused(facts, host(gpu("3.7"), driver_version="470.82"), *rows, image="cu124-sm61")

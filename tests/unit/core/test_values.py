@@ -28,8 +28,8 @@ def test_an_arch_knows_its_capability() -> None:
 @pytest.mark.parametrize(
     ("parse", "texts"),
     [
-        (ComputeCapability.parse, ("", "8", "8.", "8.10", "v8.9", "8.9 ", "100.1")),
-        (Arch.parse, ("", "8.9", "sm_89", "native", "89A", "9", "1200", "90aa")),
+        (ComputeCapability.parse, ("", "8", "8.", "8.10", "v8.9", "8.9 ", "100.1", "0.0", "08.9")),
+        (Arch.parse, ("", "8.9", "sm_89", "native", "89A", "9", "1200", "90aa", "089", "00")),
         (CudaVersion.parse, ("", "12", "12.4.1", "five", "12.", "-1.0")),
         (DriverVersion.parse, ("", "580", "five", "580.65.06.1", "580,65", "580.65.")),
         (L4tRelease.parse, ("", "R36", "36.", "36.4.3.1", "JetPack 6")),
