@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -10,12 +11,12 @@ from typing import cast, get_args
 from sdrun.catalog.rows import each, fields, texts
 from sdrun.catalog.yamlfile import YamlFile
 from sdrun.core.decode import Fields, Malformed
-from sdrun.core.family import Context, Families, Family, Kind, Marks, Part, TextRule
+from sdrun.core.family import Compute, Context, Families, Family, Kind, Marks, Part, TextRule
 from sdrun.resources import images_dir
 
 _MARKS = ("has", "lacks", "tensor", "axis", "size")
-_KIND = ("name", "title", "part", *_MARKS)
-_FAMILY = ("name", "title", *_MARKS, "text", "text_rule", "context", "vae")
+_KIND = ("name", "title", "part", *_MARKS, "mib", "per_pixel")
+_FAMILY = ("name", "title", *_MARKS, "text", "text_rule", "context", "vae", "compute")
 
 
 @cache
@@ -61,7 +62,8 @@ def _marks(row: Fields) -> Marks:
 
 
 def _kind(row: Fields, parts: dict[str, Part], known: dict[str, Kind]) -> Kind:
-    return Kind(_new(row, known), row.get("title", str), _among(row, "part", parts), _marks(row))
+    sizes = (float(row.find("mib", int) or 0), float(row.find("per_pixel", int) or 0))
+    return Kind(_new(row, known), row.get("title", str), _among(row, "part", parts), _marks(row), *sizes)
 
 
 def _among(row: Fields, name: str, known: dict[str, Part] | dict[str, Kind]) -> tuple[str, ...]:
@@ -85,6 +87,7 @@ def _family(file: YamlFile, row: Fields, parts: dict[str, Part], kinds: dict[str
         cast(TextRule, rule),
         _among(row, "vae", kinds),
         _context(file, row),
+        _compute(file, row),
     )
 
 
@@ -94,3 +97,23 @@ def _context(file: YamlFile, row: Fields) -> Context | None:
         return None
     part = fields(file, value, row.key("context"), ("tensor", "axis", "joined"))
     return Context(part.get("tensor", str), part.get("axis", int), part.get("joined", int))
+
+
+def _compute(file: YamlFile, row: Fields) -> Compute | None:
+    value = row.find("compute", dict)
+    if value is None:
+        return None
+    part = fields(file, value, row.key("compute"), tuple(field.name for field in dataclasses.fields(Compute)))
+    for name in ("pixels", "head"):
+        if part.get(name, int) < 1:
+            raise Malformed(part.key(name), "must be at least 1")
+    return Compute(
+        pixels=part.get("pixels", int),
+        text=part.get("text", int),
+        width=part.get("width", str),
+        axis=part.get("axis", int),
+        head=part.get("head", int),
+        linear=part.get("linear", float),
+        flash=part.get("flash", float),
+        measured=part.find("measured", bool) is not False,
+    )

@@ -63,7 +63,7 @@ def command(
     fit: Annotated[
         bool,
         typer.Option(
-            "--fit/--no-fit", help="Look at free memory first; tell the engine to save it.", rich_help_panel=HELP_PLACE
+            "--fit/--no-fit", help="Look at free memory first, and save it.", rich_help_panel=HELP_PLACE
         ),
     ] = True,
     gpu: Annotated[

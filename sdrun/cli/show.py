@@ -65,15 +65,17 @@ def _is_here(image: str) -> bool:
 
 def _run(console: Console, record: Record, again: Repeat, as_json: bool, *, chosen: bool) -> None:
     """Becomes the command. A record may be anybody's: with engine arguments it could name files of this machine, with an
-    address what is fetched, and then the user has to look first."""
+    address what is fetched, and then the user has to look first. Options that only save memory are no matter."""
+    from sdrun.core.fit import OPTIONS
     from sdrun.errors import UsageProblem
+    from sdrun.launch.fitting import WITH_FLASH
 
     if any("=hf://" in word for word in again.arguments) and not chosen:
         raise UsageProblem(
             "the picture names a model by its address, which is not fetched unseen",
             "Name it: --model ADDRESS. sdrun show FILE prints it.",
         )
-    if record.engine_args:
+    if not set(record.engine_args) <= {*OPTIONS, *(word for words in WITH_FLASH.values() for word in words)}:
         raise UsageProblem(
             "the picture was made with engine arguments, which are not repeated unseen",
             "Look at the command and run it: sdrun show FILE --command.",

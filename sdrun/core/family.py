@@ -55,12 +55,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a file for a part can be. `title` with its article; `parts`: what it can be given for."""
+    """What a file for a part can be. `title` with its article; `parts`: what it can be given for; `buffer_mib`: what a text
+    encoder computes in, `per_pixel`: bytes an autoencoder of the usual width decodes a pixel in; 0 where not known."""
 
     name: str
     title: str
     parts: tuple[str, ...]
     marks: Marks
+    buffer_mib: float = 0.0
+    per_pixel: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,20 @@ class Context:
     tensor: str
     axis: int
     joined: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """What the buffer of the diffusion model depends on; see images/families.yaml."""
+
+    pixels: int
+    text: int
+    width: str
+    axis: int
+    head: int
+    linear: float
+    flash: float
+    measured: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +101,7 @@ class Family:
     text_rule: TextRule
     vae: tuple[str, ...]
     context: Context | None = None
+    compute: Compute | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,8 +79,7 @@ def inside(request: Request, model: ModelFiles, out: Path, name: str, chosen: Se
         arguments += ["--init-img", target]
     passed, more = passed_through(request.engine_args)
     mounts += [*more, Mount(out, OUTPUT_FOLDER, read_only=False)]
-    # What the catalogue says of the model, then the user's own words: of an option given twice the engine takes the last.
-    arguments += [*options(request), "--output", f"{OUTPUT_FOLDER}/{name}", *model.engine_args, *passed]
+    arguments += [*options(request), "--output", f"{OUTPUT_FOLDER}/{name}", *model.engine_args, *chosen, *passed]
     return Inside(tuple(arguments), tuple(mounts))
 
 

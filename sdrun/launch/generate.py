@@ -14,7 +14,7 @@ from sdrun.core.model import ModelFiles
 from sdrun.errors import Interrupted, SdrunError, VerificationFailed
 from sdrun.launch.choosing import Chosen, Fetching, Wishes, choose
 from sdrun.launch.engine_args import check_readable, container, inside, passed_through
-from sdrun.launch.fitting import Fitted, affordable, checked, fit_model, room_of
+from sdrun.launch.fitting import NOTHING_NEEDED, Fitted, affordable, checked, fit_model, room_of
 from sdrun.launch.output import Destination, destination, disk_errors, full_disk, private_folder, publish
 from sdrun.launch.processor import check_processor
 from sdrun.launch.request import Request, check, completed
@@ -35,7 +35,7 @@ class Prepared:
     model: ModelFiles
     chosen: Chosen
     destination: Destination
-    fitted: Fitted = Fitted()
+    fitted: Fitted = NOTHING_NEEDED
 
     def spec(self, folder: Path, name: str, run: str) -> ContainerSpec:
         """The container that writes the picture `name` into `folder`."""

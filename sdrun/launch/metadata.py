@@ -64,7 +64,7 @@ def record_of(prepared: Prepared, number: int, device: str) -> Record:
         scheduler=request.scheduler,
         strength=request.strength,
         init=None if init is None else Init(init.name, _sha256(init)),
-        engine_args=request.engine_args,
+        engine_args=(*prepared.fitted.options, *request.engine_args),  # what saves memory changes pixels a little
         model=_model(prepared),
         image=UsedImage(chosen.plan.target, chosen.image, labels.get(ENGINE, ""), labels.get(ENGINE_REVISION, "")),
         device=device,

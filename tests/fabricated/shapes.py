@@ -290,3 +290,92 @@ def z_image(layers: int = 30, refiners: int = 2) -> Shapes:
             yield from linear(f"{p}.adaLN_modulation.0", 4 * h, 256)
     yield from linear("final_layer.linear", 64, h)
     yield from linear("final_layer.adaLN_modulation.1", h, 256)
+
+
+def sd3(depth: int = 24, dual: int = 13) -> Shapes:
+    """Stable Diffusion 3.5 medium: width 64 for each block, `dual` blocks with a second attention."""
+    h = 64 * depth
+    yield "pos_embed", (1, 384 * 384 if dual else 192 * 192, h)
+    yield from conv("x_embedder.proj", h, 16, 2)
+    for name, width in (("t", 256), ("y", 2048)):
+        yield from linear(f"{name}_embedder.mlp.0", h, width)
+        yield from linear(f"{name}_embedder.mlp.2", h, h)
+    yield from linear("context_embedder", h, 4096)
+    for i in range(depth):
+        for side in ("context", "x"):
+            p = f"joint_blocks.{i}.{side}_block"
+            last = side == "context" and i == depth - 1
+            attentions = ("attn", "attn2") if side == "x" and i < dual else ("attn",)
+            for name in attentions:
+                yield from linear(f"{p}.{name}.qkv", 3 * h, h)
+                yield f"{p}.{name}.ln_q.weight", (64,)
+                yield f"{p}.{name}.ln_k.weight", (64,)
+                if not last:
+                    yield from linear(f"{p}.{name}.proj", h, h)
+            if not last:
+                yield from linear(f"{p}.mlp.fc1", 4 * h, h)
+                yield from linear(f"{p}.mlp.fc2", h, 4 * h)
+            yield from linear(f"{p}.adaLN_modulation.1", (2 if last else 9 if len(attentions) == 2 else 6) * h, h)
+    yield from linear("final_layer.linear", 64, h)
+    yield from linear("final_layer.adaLN_modulation.1", 2 * h, h)
+
+
+def qwen_image(layers: int = 60) -> Shapes:
+    """Qwen-Image; its width is fixed."""
+    h = 3072
+    yield from linear("time_text_embed.timestep_embedder.linear_1", h, 256)
+    yield from linear("time_text_embed.timestep_embedder.linear_2", h, h)
+    yield "txt_norm.weight", (3584,)
+    yield from linear("img_in", h, 64)
+    yield from linear("txt_in", h, 3584)
+    for i in range(layers):
+        p = f"transformer_blocks.{i}"
+        for name in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"):
+            yield from linear(f"{p}.attn.{name}", h, h)
+        for name in ("norm_q", "norm_k", "norm_added_q", "norm_added_k"):
+            yield f"{p}.attn.{name}.weight", (128,)
+        for side in ("img", "txt"):
+            yield from linear(f"{p}.{side}_mod.1", 6 * h, h)
+            yield from linear(f"{p}.{side}_mlp.net.0.proj", 4 * h, h)
+            yield from linear(f"{p}.{side}_mlp.net.2", h, 4 * h)
+    yield from linear("norm_out.linear", 2 * h, h)
+    yield from linear("proj_out", 64, h)
+
+
+def video_vae() -> Shapes:
+    """The decoder of Wan 2.1 and Qwen-Image. Convolutions over time have five dimensions, of which the engine folds the last
+    two."""
+
+    def conv3(name: str, outputs: int, inputs: int, kernel: tuple[int, int, int]) -> Shapes:
+        yield f"{name}.weight", (outputs * inputs, *kernel)
+        yield f"{name}.bias", (outputs,)
+
+    def block(name: str, inputs: int, outputs: int) -> Shapes:
+        yield f"{name}.residual.0.gamma", (inputs,)
+        yield from conv3(f"{name}.residual.2", outputs, inputs, (3, 3, 3))
+        yield f"{name}.residual.3.gamma", (outputs,)
+        yield from conv3(f"{name}.residual.6", outputs, outputs, (3, 3, 3))
+        if inputs != outputs:
+            yield from conv3(f"{name}.shortcut", outputs, inputs, (1, 1, 1))
+
+    yield from conv3("conv2", 16, 16, (1, 1, 1))
+    yield from conv3("decoder.conv1", 384, 16, (3, 3, 3))
+    yield from block("decoder.middle.0", 384, 384)
+    yield "decoder.middle.1.norm.gamma", (384,)
+    yield from conv("decoder.middle.1.to_qkv", 3 * 384, 384, 1)
+    yield from conv("decoder.middle.1.proj", 384, 384, 1)
+    yield from block("decoder.middle.2", 384, 384)
+    index, width = 0, 384
+    for level, outputs in enumerate((384, 384, 192, 96)):
+        width = width // 2 if level else width
+        for _ in range(3):
+            yield from block(f"decoder.upsamples.{index}", width, outputs)
+            width = outputs
+            index += 1
+        if level < 3:
+            yield from conv(f"decoder.upsamples.{index}.resample.1", width // 2, width)
+            if level < 2:
+                yield from conv3(f"decoder.upsamples.{index}.time_conv", 2 * width, width, (3, 1, 1))
+            index += 1
+    yield "decoder.head.0.gamma", (96,)
+    yield from conv3("decoder.head.2", 3, 96, (3, 3, 3))
