@@ -85,8 +85,15 @@ def from_json(document: object) -> HostFacts:
         tegra=str(release) if release else None,
         runtime=_runtime(top),
         probe=top.find_parsed("probe", printable) or "none",
-        notes=tuple(check(value, str, path) for path, value in top.items("notes", optional=True)),
+        notes=_notes(document),
     )
+
+
+def _notes(document: object) -> tuple[str, ...]:
+    """What a probe noted. No key of the schema, so nothing in it is refused; what cannot be printed is left out."""
+    notes = document.get("notes") if isinstance(document, dict) else None
+    values = notes if isinstance(notes, list) else []
+    return tuple(value for value in values if isinstance(value, str) and value.isprintable() and value)
 
 
 def _gpu(row: Fields) -> Gpu:
@@ -118,7 +125,7 @@ def _runtime(top: Fields) -> RuntimeFacts | None:
     devices = [(path, check(value, str, path)) for path, value in row.items("cdi_devices", optional=True)]
     return RuntimeFacts(
         name=row.text("name"),
-        version=row.find("version", str) or "",
+        version=parse_at(printable, version, row.key("version")) if (version := row.find("version", str)) else "",
         cdi_devices=tuple(parse_at(printable, name, path) for path, name in devices),
         nvidia_runtime=row.find("nvidia_runtime", bool) or False,
     )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
+from sdrun.catalog import jsonfile
 from sdrun.core.capability import ComputeCapability
 from sdrun.core.host import HostFacts, RuntimeFacts, from_json, to_json
 from sdrun.core.version import CudaVersion, DriverVersion
 from sdrun.errors import BadConfiguration
-from sdrun.probe import hostfile as hostfile_module
 from sdrun.probe.detect import detect
 from sdrun.probe.hostfile import read_host_facts
 from sdrun.probe.overrides import apply_overrides, current_host
@@ -48,11 +45,6 @@ def written(folder: Path, document: object) -> Path:
 
 def test_file_round_trip(tmp_path: Path, host: HostFacts) -> None:
     assert read_host_facts(written(tmp_path, to_json(host))) == host
-
-
-def test_stdin(monkeypatch: pytest.MonkeyPatch, host: HostFacts) -> None:
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"\xef\xbb\xbf" + json.dumps(DOCUMENT).encode())))
-    assert read_host_facts("-") == host
 
 
 def gpu(**changes: object) -> dict[str, object]:
@@ -110,7 +102,7 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hostfile_module, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(jsonfile, "MAX_BYTES", 1 << 20)
     with pytest.raises(BadConfiguration, match="larger than 1 MiB"):
         read_host_facts(written(tmp_path, " " * ((1 << 20) + 1)))
 
