@@ -33,11 +33,11 @@ def run_engine(image: str, tmp_path_factory: pytest.TempPathFactory) -> RunEngin
     found = resolve_model("tiny", models(), tmp_path_factory.mktemp("cache"))
     assert found.defaults is not None
     defaults = found.defaults
-    store = next(iter(found.files.values())).parent
     inside = {role: f"/model/{path.name}" for role, path in found.files.items()}
     out = tmp_path_factory.mktemp("out")
     fixed = ["docker", "run", "--rm", "--network=none", "--read-only", f"--user={os.getuid()}:{os.getgid()}"]
-    fixed += [f"--volume={store}:/model:ro", f"--volume={out}:/out", image]
+    fixed += [f"--volume={path.resolve()}:{inside[role]}:ro" for role, path in found.files.items()]
+    fixed += [f"--volume={out}:/out", image]
     fixed += ["--diffusion-model", inside["diffusion"], "--llm", inside["llm"], "--tae", inside["tae"]]
     fixed += ["--steps", str(defaults.steps), "--cfg-scale", str(defaults.cfg_scale), "--sampling-method", defaults.sampler]
     fixed += ["-W", str(defaults.width), "-H", str(defaults.height)]
