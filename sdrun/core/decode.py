@@ -10,7 +10,14 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_KINDS: dict[type, str] = {str: "a string", int: "a whole number", bool: "true or false", list: "a list", dict: "an object"}
+_KINDS: dict[type, str] = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number with a decimal point",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
 
 
 class Malformed(ValueError):
