@@ -105,8 +105,10 @@ def _policy(gpu: str, image: str | None, allow_cpu: bool, allow_jit: bool, *, ow
 
 def _say(console: Console, answer: Plan | Refusal, as_json: bool, *, bare: bool) -> None:
     if isinstance(answer, Plan):
-        where = ", ".join(f"{device.name} ({device.uuid})" for device in answer.handover.gpus) or "the CPU"
-        console.note(f"{answer.target} by {answer.code_path} on {where}")
+        gpus = answer.handover.gpus
+        named = [f"{device.name} ({device.uuid})" for device in gpus[:2]]
+        named += [f"{len(gpus) - 2} more"] if len(gpus) > 2 else []
+        console.note(f"{answer.target} by {answer.code_path} on {', '.join(named) or 'the CPU'}")
         for note in answer.handover.notes:
             console.note(f"note: {note}")
         if bare:

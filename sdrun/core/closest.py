@@ -106,8 +106,12 @@ def _for_images(request: Request) -> Iterator[Change]:
 
 
 def _single(request: Request) -> list[Change]:
-    """With `--gpu all`: one GPU of those, each in turn."""
-    return [Change(gpu=device.number) for device in all_devices(request.host)] if request.policy.gpu == "all" else []
+    """With `--gpu all`: one GPU of those, each in turn, first the one that `auto` would take."""
+    if request.policy.gpu != "all":
+        return []
+    best = attempt(applied(Change(gpu="auto"), request))
+    taken = best.handover.gpus if isinstance(best, Plan) else ()
+    return [Change(gpu=device.number) for device in dict.fromkeys((*taken, *all_devices(request.host)))]
 
 
 def driver_floors(request: Request, teams: Iterable[Team]) -> list[Floor]:

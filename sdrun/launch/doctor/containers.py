@@ -48,7 +48,10 @@ def gpu_access(around: Surroundings) -> Outcome:
     if stale:
         return fail(stale, CDI_REMEDY, 6)
     if access.doubtful:
-        return warn(f"by CDI: {', '.join(access.requests)}, though it names only {', '.join(named[:3])}", CDI_REMEDY)
+        singles = [name for name in named if name not in access.requests]
+        return warn(
+            f"by CDI: {', '.join(access.requests)}; of single devices it names only {', '.join(singles[:3])}", CDI_REMEDY
+        )
     return ok(f"by CDI: {', '.join(access.requests[:3])}")
 
 

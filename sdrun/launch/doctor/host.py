@@ -6,8 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from sdrun.core.driver import driver_of
+from sdrun.core.choose import Request
+from sdrun.core.device import all_devices
+from sdrun.core.driver import Driver, driver_of, reachable
+from sdrun.core.facts import NO_CUDA, CudaFacts, Floor
 from sdrun.core.host import HostFacts
+from sdrun.core.index import IndexImage
+from sdrun.core.policy import Policy
+from sdrun.core.sentences import update
 from sdrun.errors import SdrunError
 from sdrun.launch.doctor.check import Outcome, fail, failed_by, ok, skip, warn
 from sdrun.launch.doctor.surroundings import Surroundings
@@ -60,29 +66,40 @@ def _is_about_override(note: str, around: Surroundings) -> bool:
 
 
 def driver(around: Surroundings) -> Outcome:
-    """The running driver against what every published image demands."""
+    """The running driver against what every image demands, as far as a newer one can be had for these GPUs."""
     host, index, facts = around.host(), around.index.or_none(), around.cuda()
     running = driver_of(host, facts)
     images = [image for image in index.images if image.toolkit and image.platform == host.platform] if index else []
     if running is None:
         return skip("no driver")
-    if not images:
-        return skip("no published CUDA image to compare with (--index, SDRUN_INDEX)")
-    floors = {}
-    for image in images:
-        assert image.toolkit is not None
-        demands = [facts.sass_floor(image.toolkit)] if image.sass else [facts.ptx_floor(image.toolkit)]
-        demands += [facts.zstd_floor] if image.fatbin_compression == "zstd" else []
-        if unmet := [floor for floor in demands if not running.meets(floor)]:
-            floors[image.target] = max(unmet, key=lambda floor: floor.cuda)
-    seen = f"{running} serves {len(images) - len(floors)} of {len(images)} published images"
+    if index is None or not images:
+        return skip("no CUDA image to compare with (--index, SDRUN_INDEX)")
+    floors = {image.target: floor for image in images if (floor := _unmet(image, running, facts))}
+    kind, none_runs = "published" if index.published else "local", len(floors) == len(images)
+    seen = f"{running} serves {len(images) - len(floors)} of {len(images)} {kind} images"
     if not floors:
         return ok(seen)
-    target, floor = min(floors.items(), key=lambda item: (item[1].cuda, item[0]))
-    needed = f"driver {floor.driver}" if floor.driver else f"CUDA {floor.cuda}"
-    seen = f"{seen}; {target} needs {needed}"
-    remedy = f"Update the NVIDIA driver to {floor.driver or f'one that speaks CUDA {floor.cuda}'} or newer."
-    return fail(seen, remedy, 5) if len(floors) == len(images) else warn(seen, remedy)
+    devices = all_devices(host)
+    had = {
+        target: floor
+        for target, floor in floors.items()
+        if not devices or any(reachable(floor, device.capability, host, facts) for device in devices)
+    }
+    if not had:
+        seen = f"{seen}; the others need one newer than any for this GPU"
+        return fail(seen, "Name or build images of an older toolkit: sdrun targets", 5) if none_runs else ok(seen)
+    target, floor = min(had.items(), key=lambda item: (item[1].cuda, item[0]))
+    needed = update(floor, Request(host, index, Policy(), facts), devices)
+    seen, remedy = f"{seen}; {target} needs {needed}", f"Install {needed} or newer."
+    return fail(seen, remedy, 5) if none_runs else warn(seen, remedy)
+
+
+def _unmet(image: IndexImage, running: Driver, facts: CudaFacts) -> Floor | None:
+    """The highest demand of an image with GPU code that `running` does not meet."""
+    toolkit = image.toolkit or NO_CUDA
+    demands = [facts.sass_floor(toolkit)] if image.sass else [facts.ptx_floor(toolkit)]
+    demands += [facts.zstd_floor] if image.fatbin_compression == "zstd" else []
+    return max((floor for floor in demands if not running.meets(floor)), key=lambda floor: floor.cuda, default=None)
 
 
 def machine(around: Surroundings) -> Outcome:

@@ -99,7 +99,7 @@ def test_all_names_the_odd_one_out(facts) -> None:
     assert answer.message == (
         "No one image runs on all 3 GPUs: cu124-sm86 runs on 2 of them, not on GPU 2 (NVIDIA 6.1, compute capability 6.1)."
     )
-    assert answer.remedy == "Run with --gpu 0."
+    assert answer.remedy == "Run with --gpu 1."  # the one that `auto` would take
 
 
 def test_all_with_a_driver_that_would_help_is_a_matter_of_the_driver(facts) -> None:

@@ -16,6 +16,7 @@ import pytest
 from sdrun.catalog.cuda import load_cuda_facts
 from sdrun.core import host as hosts
 from sdrun.core import index as indexes
+from sdrun.core.capability import ComputeCapability
 from sdrun.core.host import Gpu, HostFacts, RuntimeFacts
 from sdrun.core.index import Index
 from sdrun.core.version import CudaVersion, DriverVersion
@@ -148,7 +149,7 @@ class TestDriver:
     def test_too_old_for_some(self, around) -> None:
         outcome = host.driver(around(self.with_driver("535.54.03")))
         assert outcome.status == "warn"
-        assert outcome.seen == "535.54.03 serves 1 of 2 published images; cu130-sm90 needs driver 580.65.06"
+        assert outcome.seen == "535.54.03 serves 1 of 2 published images; cu130-sm90 needs NVIDIA driver 580.65.06"
         assert "580.65.06" in outcome.remedy
 
     def test_too_old_for_all(self, around) -> None:
@@ -163,6 +164,28 @@ class TestDriver:
         outcome = host.driver(around(self.with_driver("535.54.03"), published=index))
         assert outcome.status == "fail"
         assert "serves 0 of 2" in outcome.seen
+
+    def test_no_update_beyond_the_last_branch_of_a_gpu(self, around) -> None:
+        pascal = dataclasses.replace(GPU_HOST.gpus[0], compute_capability=ComputeCapability(6, 1))
+        facts = dataclasses.replace(self.with_driver("580.65.06"), gpus=(pascal,))
+        newer = row("cu132-multi", "13.2", (), ("50",))
+        outcome = host.driver(around(facts, published=published(newer)))
+        assert (outcome.status, outcome.exit_code) == ("fail", 5)
+        assert "newer than any for this GPU" in outcome.seen
+        assert "595" not in outcome.seen + outcome.remedy
+        some = host.driver(around(facts, published=published(newer, row("cu124-sm61", "12.4", ("61",)))))
+        assert some.status == "ok"
+        assert some.seen.startswith("580.65.06 serves 1 of 2")
+
+    def test_a_jetson_is_told_of_a_jetpack(self, around) -> None:
+        orin = dataclasses.replace(GPU_HOST.gpus[0], compute_capability=ComputeCapability(8, 7))
+        facts = dataclasses.replace(self.with_driver("540.4.0"), gpus=(orin,), tegra="36.4")
+        outcome = host.driver(around(facts, published=published(row("cu130-sm87", "13.0", ("87",)))))
+        assert outcome.remedy == "Install JetPack 7.2 (L4T 39) or newer."
+
+    def test_images_of_the_own_store(self, around) -> None:
+        own = dataclasses.replace(published(row("cu124-sm90", "12.4", ("90",))), published=False)
+        assert host.driver(around(published=own)).seen == "580.159.04 serves 1 of 1 local images"
 
     def test_skipped_without_driver_or_index(self, around) -> None:
         assert host.driver(around(CPU_HOST)).status == "skip"
@@ -182,6 +205,13 @@ class TestGpuAccess:
         facts = dataclasses.replace(GPU_HOST, runtime=RuntimeFacts("docker", "20.10"))
         outcome = containers.gpu_access(around(facts))
         assert (outcome.status, outcome.exit_code, outcome.remedy) == ("fail", 6, containers.CDI_REMEDY)
+
+    def test_cdi_of_other_gpus_and_all(self, around) -> None:
+        names = ("nvidia.com/gpu=all", "nvidia.com/gpu=GPU-other")
+        facts = dataclasses.replace(GPU_HOST, runtime=RuntimeFacts("docker", "28.5", names))
+        outcome = containers.gpu_access(around(facts))
+        assert (outcome.status, outcome.remedy) == ("warn", containers.CDI_REMEDY)
+        assert outcome.seen == "by CDI: nvidia.com/gpu=all; of single devices it names only nvidia.com/gpu=GPU-other"
 
     def test_cdi_of_other_gpus(self, around) -> None:
         facts = dataclasses.replace(GPU_HOST, runtime=RuntimeFacts("docker", "28.5", ("nvidia.com/gpu=GPU-other",)))
