@@ -2,9 +2,12 @@
 # Makes the root file system of the finished image: the engine's binaries, the shared libraries they need and no others, the
 # licences of all of it, and one user without rights.
 #
-#   collect-rootfs.sh BUILT SOURCE ROOTFS UID --binaries NAME... --licences FILE... --notices FILE...
+#   collect-rootfs.sh BUILT SOURCE ROOTFS UID [--guard FILE FOLDER] [--toolkit ROOT LICENCE...] --binaries NAME...
+#                     --licences FILE... --notices FILE...
 #
-# Libraries go to /usr/lib/<multiarch>, the dynamic loader to the path the binaries name. SOURCE_DATE_EPOCH dates every file.
+# Libraries go to /usr/lib/<multiarch>, the dynamic loader to the path the binaries name. libcuda.so.1 is left out: it belongs to
+# the host's driver. With a guard, each binary goes to FOLDER and the guard takes its place in /usr/bin. A library that no package
+# owns must lie below ROOT; then LICENCE is its licence. SOURCE_DATE_EPOCH dates every file.
 set -eu
 
 built=$1 source=$2 rootfs=$3 uid=$4
@@ -12,14 +15,28 @@ shift 4
 licences=$rootfs/usr/share/licenses
 mode=
 binaries=
+guard=
+programs=/usr/bin
+toolkit=
+toolkit_licences=
 mkdir -p "$rootfs/usr/bin" "$rootfs/etc" "$licences/engine"
 
 for word in "$@"; do
     case $mode:$word in
-        *:--binaries | *:--licences | *:--notices) mode=$word ;;
+        *:--binaries | *:--licences | *:--notices | *:--guard | *:--toolkit) mode=$word ;;
+        --guard:*)
+            if [ -z "$guard" ]; then guard=$word; else programs=$word; fi
+            ;;
+        --toolkit:*)
+            if [ -z "$toolkit" ]; then toolkit=$(readlink -f "$word"); else toolkit_licences="$toolkit_licences $word"; fi
+            ;;
         --binaries:*)
-            install -m 0755 -s "$built/$word" "$rootfs/usr/bin/$word"
-            binaries="$binaries $rootfs/usr/bin/$word"
+            install -D -m 0755 -s "$built/$word" "$rootfs$programs/$word"
+            binaries="$binaries $rootfs$programs/$word"
+            if [ -n "$guard" ]; then
+                install -m 0755 -s "$guard" "$rootfs/usr/bin/$word"
+                binaries="$binaries $rootfs/usr/bin/$word"
+            fi
             ;;
         --licences:*)
             mkdir -p "$licences/engine/$(dirname "$word")"
@@ -38,14 +55,14 @@ done
 
 # ldd prints `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x...)` and, for the loader, `/lib64/ld-linux-x86-64.so.2 (0x...)`.
 # shellcheck disable=SC2086  # a list of paths without spaces
-listing=$(ldd $binaries)
+listing=$(ldd $binaries | grep -v '^[[:space:]]*libcuda\.so\.1 => ')
 if echo "$listing" | grep 'not found' >&2; then
     echo "collect-rootfs: error: a shared library that the engine needs is not in the build stage" >&2
     exit 1
 fi
 libraries=$(echo "$listing" | sed -n 's/^.* => \(\/[^ ]*\) (0x.*/\1/p' | sort -u)
 loaders=$(echo "$listing" | sed -n 's/^[[:space:]]*\(\/[^ ]*\) (0x.*/\1/p' | sort -u)
-multiarch=$(gcc -print-multiarch)
+multiarch=$("${CC:-gcc}" -print-multiarch)
 for library in $libraries; do
     install -D -m 0644 "$(readlink -f "$library")" "$rootfs/usr/lib/$multiarch/$(basename "$library")"
 done
@@ -58,8 +75,21 @@ for library in $libraries $loaders; do
     real=$(readlink -f "$library")
     package=$(dpkg -S "$real" "${real#/usr}" 2>/dev/null | sed -n '1s/[:,].*//p')
     if [ -z "$package" ]; then
-        echo "collect-rootfs: error: no package owns $real, so its licence is unknown" >&2
-        exit 1
+        case $real in
+            "${toolkit:-/nonexistent}"/*) found= ;;
+            *) found=no ;;
+        esac
+        for licence in $toolkit_licences; do
+            if [ -z "$found" ] && [ -e "$licence" ]; then
+                install -D -m 0644 "$licence" "$licences/cuda-toolkit/copyright"
+                found=yes
+            fi
+        done
+        if [ "$found" != yes ]; then
+            echo "collect-rootfs: error: no package owns $real, so its licence is unknown" >&2
+            exit 1
+        fi
+        continue
     fi
     install -D -m 0644 "/usr/share/doc/$package/copyright" "$licences/$package/copyright"
 done

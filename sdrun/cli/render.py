@@ -26,7 +26,7 @@ def command(
     written = {}
     for row in rows:
         files = render(row, engines()[row.engine], catalogue.bases[row.base])
-        folder = output / row.tag
+        folder = output / f"{row.engine}-{row.name}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in files.items():
@@ -35,7 +35,7 @@ def command(
             raise UsageProblem(
                 f"{folder} cannot be written: {fault.strerror}", "Name another folder with -o.", id="output-not-writable"
             ) from None
-        written[str(row.id)] = str(folder / "Dockerfile")
+        written[row.name] = str(folder / "Dockerfile")
     if as_json:
         rendered = [{"target": target, "dockerfile": path} for target, path in written.items()]
         console.document({"schema": "sdrun.render/v1", "rendered": rendered})

@@ -23,6 +23,7 @@ SASS = "io.sdrun.sass"
 PTX = "io.sdrun.ptx"
 FATBIN_COMPRESSION = "io.sdrun.fatbin-compression"
 MIN_DRIVER = "io.sdrun.min-driver"
+TOOLCHAIN = "io.sdrun.toolchain"
 CPU_LEVEL = "io.sdrun.cpu-level"
 RECIPE = "io.sdrun.recipe"  # sha256 over everything that decides the image's content; given at build time, not rendered
 BASE_DIGEST = "org.opencontainers.image.base.digest"  # likewise: the base that was there when it was built
@@ -38,7 +39,7 @@ def image_labels(target: Target, engine: Engine, base: Base) -> dict[str, str]:
         "org.opencontainers.image.source": engine.url,
         "org.opencontainers.image.version": engine.version,
         "org.opencontainers.image.revision": engine.revision,
-        "org.opencontainers.image.licenses": f"{engine.licence} AND {base.licence}",
+        "org.opencontainers.image.licenses": licences(target, engine, base),
         "org.opencontainers.image.base.name": base.image,
         TARGET: str(target.id),
         PLATFORM: target.platform,
@@ -52,7 +53,15 @@ def image_labels(target: Target, engine: Engine, base: Base) -> dict[str, str]:
         MIN_DRIVER: str(target.min_driver or ""),
         CPU_LEVEL: target.cpu_level,
     }
+    if target.toolchain is not None:
+        labels[TOOLCHAIN] = target.toolchain.kind
     return dict(sorted(labels.items()))
+
+
+def licences(target: Target, engine: Engine, base: Base) -> str:
+    """The SPDX expression for all of an image. cudart and cuBLAS come under NVIDIA's terms, whose text lies in the image."""
+    own = f"{engine.licence} AND {base.licence}"
+    return own if target.toolkit is None else f"{own} AND LicenseRef-NVIDIA-CUDA-Toolkit-EULA"
 
 
 def _description(target: Target, engine: Engine) -> str:

@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
+from sdrun.catalog.cuda import load_cuda_facts
+from sdrun.core.driver import combined
 from sdrun.core.engine import Engine
+from sdrun.core.facts import CudaFacts
+from sdrun.core.guard import PROGRAMS, guard_header
 from sdrun.core.labels import image_labels
 from sdrun.core.target import Base, Target, Toolchain
 from sdrun.core.version import CudaVersion
-from sdrun.resources import templates_dir
+from sdrun.resources import images_dir, templates_dir
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -23,23 +27,53 @@ CONTEXT_SOURCE = "engine.tar"  # what the Dockerfile ADDs; sdrun build puts it b
 
 
 def render(target: Target, engine: Engine, base: Base) -> dict[str, str]:
-    """File name -> text: `Dockerfile` and the script it runs. A pure function of the catalogue and the templates: two renders
+    """File name -> text: `Dockerfile` and what its steps run. A pure function of the catalogue and the templates: two renders
     are byte-identical. Raises jinja2.UndefinedError for a template that names what is not there (a defect, not bad input)."""
-    text = (
-        _environment()
-        .get_template("Dockerfile.j2")
-        .render(
-            target=target,
-            engine=engine,
-            base=base,
-            packages=packages(target, base),
-            cmake=cmake_options(target, engine),
-            labels=image_labels(target, engine, base),
-            user=USER_ID,
-        )
-    )
     script = "collect-rootfs.sh"
-    return {"Dockerfile": text, script: (templates_dir() / script).read_text(encoding="utf-8")}
+    files = {script: (templates_dir() / script).read_text(encoding="utf-8")}
+    if target.toolchain is not None:
+        files["guard.c"] = (images_dir() / "guard" / "guard.c").read_text(encoding="utf-8")
+        files["guard-target.h"] = guard_header(target, tuple(engine.binaries.values()), load_cuda_facts())
+    template = _environment().get_template("Dockerfile.j2")
+    text = template.render(
+        target=target,
+        engine=engine,
+        base=base,
+        context=list(files),
+        packages=packages(target, base),
+        cmake=cmake_options(target, engine),
+        labels=image_labels(target, engine, base),
+        library_path=library_path(target),
+        programs=PROGRAMS,
+        toolkit_licences=toolkit_licences(target),
+        driver_cuda=driver_cuda(target, load_cuda_facts()),
+        user=USER_ID,
+    )
+    return {"Dockerfile": text, **files}
+
+
+def driver_cuda(target: Target, facts: CudaFacts) -> str | None:
+    """The CUDA version a driver must speak for the target's machine code; None without any."""
+    if target.toolkit is None:
+        return None
+    floors = [facts.sass_floor(target.toolkit), *([facts.zstd_floor] if target.fatbin_compression == "zstd" else [])]
+    return str(combined(floors).cuda)
+
+
+def library_path(target: Target) -> str:
+    """What `export` needs besides, with a blank before it, for a toolkit that lies where the loader does not look."""
+    toolchain = target.toolchain
+    return f" LD_LIBRARY_PATH={toolchain.root}/lib64" if toolchain is not None and toolchain.root != "/usr" else ""
+
+
+def toolkit_licences(target: Target) -> tuple[str, ...]:
+    """Where the licence of the toolkit's libraries may lie when no Debian package owns them."""
+    toolchain = target.toolchain
+    if toolchain is None or toolchain.kind == "debian":
+        return ()
+    if toolchain.kind == "pypi":
+        return ("/opt/wheels/nvidia_cublas-*.dist-info/licenses/License.txt",)
+    return (f"{toolchain.root}/EULA.txt", "/NGC-DL-CONTAINER-LICENSE")
 
 
 def packages(target: Target, base: Base) -> list[str]:
@@ -65,6 +99,8 @@ def cmake_options(target: Target, engine: Engine) -> Mapping[str, str]:
             "CMAKE_CUDA_HOST_COMPILER": f"/usr/bin/g++-{toolchain.gcc}",
             **compression_options(target, toolchain),
         }
+        if library_path(target):
+            options["CMAKE_SKIP_RPATH"] = "ON"  # the finished image has the libraries where the loader looks
         if not toolchain.driver_stub:
             options["GGML_CUDA_NO_VMM"] = "ON"
     return dict(sorted(options.items()))
