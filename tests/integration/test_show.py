@@ -72,9 +72,9 @@ def test_nothing_is_written_where_it_is_not_wanted(tmp_path: Path, environment: 
 
 
 def test_what_is_not_repeated_unseen(tmp_path: Path, environment: dict[str, str]) -> None:
-    done = sdrun("generate", *QUICK, "-p", "a", "-o", "a.png", "--", "--vae-tiling", cwd=tmp_path, env=environment)
+    done = sdrun("generate", *QUICK, "-p", "a", "-o", "a.png", "--", "--eta", "0.5", cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     again = sdrun("show", "a.png", "--repeat", cwd=tmp_path, env=environment)
     assert again.returncode == 2
     assert "not repeated unseen" in again.stderr
-    assert sdrun("show", "a.png", "--command", cwd=tmp_path, env=environment).stdout.endswith(" -- --vae-tiling\n")
+    assert sdrun("show", "a.png", "--command", cwd=tmp_path, env=environment).stdout.endswith(" -- --eta 0.5\n")
