@@ -51,7 +51,7 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     everything, diffusion, encoder = last_frame(terminal)
     assert re.match(r"all files +\S+ +1.5/4.0 MB 250 kB/s 0:10 left", everything)
     assert re.match(r"diffusion.gguf +\S+ +1.0/2.0 MB checking 50%", diffusion)
-    assert re.match(r"\.\.\.very-long-name-Q8_0.gguf +\S+ +0.5/2.0 MB", encoder)
+    assert re.match(r"\.\.\.-very-long-name-Q8_0.gguf +\S+ +0.5/2.0 MB", encoder)
     assert all(len(line) <= 80 for line in (everything, diffusion, encoder))
 
 
