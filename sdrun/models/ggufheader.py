@@ -18,6 +18,7 @@ from sdrun.models.gguf import ALIGNMENT
 VERSIONS = (2, 3)  # 1 had 32-bit counts; ggml reads it no more
 MAX_DIMENSIONS = 8  # ggml has 4; the engine folds more into the last
 MAX_TENSORS = 1 << 16  # the largest known model file has some 5,000
+MAX_ELEMENTS = 1 << 48  # of one tensor; the largest models have 2**38 numbers in all
 _MAX_HEADER = 64 << 20  # bytes; a vocabulary of 262,144 words with its merges takes about 16 MB
 _MAX_NAME = 1 << 10  # bytes; ggml keeps 64
 _MAX_NESTING = 4
@@ -174,6 +175,8 @@ class _Reader:
         if count > MAX_DIMENSIONS:
             raise Damaged(f"one of its tensors has {count} dimensions")
         dimensions = struct.unpack(f"<{count}Q", self._take(8 * count))
+        if prod(dimensions) > MAX_ELEMENTS:
+            raise Damaged(f"its header tells of a tensor of more than {MAX_ELEMENTS} numbers")
         kind, offset = self._short(), self._number()
         type = _NAMES[kind] if kind < len(_NAMES) else f"type {kind}"
         block, size = BLOCKS.get(type, (1, 0))  # of a type that is not known only the offset is checked

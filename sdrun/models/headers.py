@@ -19,7 +19,7 @@ from typing import BinaryIO
 from sdrun.core.header import BLOCKS, Header, TensorInfo
 from sdrun.models.damage import Damaged, no_model
 from sdrun.models.gguf import MAGIC
-from sdrun.models.ggufheader import MAX_DIMENSIONS, MAX_TENSORS, read_gguf
+from sdrun.models.ggufheader import MAX_DIMENSIONS, MAX_ELEMENTS, MAX_TENSORS, read_gguf
 
 __all__ = ["Damaged", "check", "read_header"]
 
@@ -121,6 +121,8 @@ def _tensor(name: str, entry: object) -> tuple[TensorInfo, int]:
             raise ValueError("no dtype, shape or data_offsets")
     if len(shape) > MAX_DIMENSIONS or not all(type(part) is int and 0 <= part < _MAX_SIZE for part in shape):
         raise ValueError("no shape")
+    if prod(shape) > MAX_ELEMENTS:
+        raise ValueError("no real shape")
     kind = _SAFETENSORS_TYPES.get(dtype, dtype.lower()[:40])
     if kind in BLOCKS and prod(shape) * BLOCKS[kind][1] != end - start:
         raise Damaged(f"its tensor {name[:80]!r} has {end - start} bytes, not {prod(shape) * BLOCKS[kind][1]}")
