@@ -81,4 +81,5 @@ def test_a_mutated_model_is_judged(tmp_path_factory: pytest.TempPathFactory, pla
     folder = tmp_path_factory.getbasetemp()
     whole = write(folder / "whole.gguf", shapes.flux(128, 1, 1)).read_bytes()
     vae = gguf([("decoder.conv_in.weight", [3, 3, 16, 4], 1), ("decoder.x.bias", [4], 0)])
-    judge({"diffusion": whole[:place] + patch + whole[place + len(patch) :], "vae": vae, "clip_l": gguf([("text_model.embeddings.token_embedding.weight", [768, 1], 1)])}, folder)
+    clip = gguf([("text_model.embeddings.token_embedding.weight", [768, 1], 1)])
+    judge({"diffusion": whole[:place] + patch + whole[place + len(patch) :], "vae": vae, "clip_l": clip}, folder)
