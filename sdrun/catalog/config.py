@@ -35,11 +35,13 @@ def user_file(environ: Mapping[str, str]) -> Path:
 
 def load_settings(explicit: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings in force. Raises BadConfiguration (id `bad-config`) naming file and line for an unknown key, a value
-    that is not a string, or an `explicit` file that is not there."""
+    that is not a string, a file that may not be read, or an `explicit` file that is not there."""
     values: dict[str, str] = {}
-    for path in (SITE_FILE, user_file(environ), explicit):
-        if path is not None and (path is explicit or path.is_file()):
-            values.update(_read(path))
+    for path in (SITE_FILE, user_file(environ)):
+        if _is_there(path):
+            values.update(_read(path, "Make it readable for you, or set XDG_CONFIG_HOME to a folder of yours."))
+    if explicit is not None:
+        values.update(_read(explicit, "Check the path given to --config."))
     values.update({name: environ[variable] for name, variable in _VARIABLES.items() if environ.get(variable)})
     settings = Settings(**values)
     if settings.runtime not in (None, "docker", "podman"):
@@ -51,9 +53,22 @@ def load_settings(explicit: Path | None = None, environ: Mapping[str, str] = os.
     return settings
 
 
-def _read(path: Path) -> dict[str, str]:
+def _is_there(path: Path) -> bool:
+    """True also for a file that cannot be looked at, in a folder that is closed to the caller: reading it says so."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
+
+
+def _read(path: Path, remedy: str) -> dict[str, str]:
+    """The settings in the file; `remedy` is for one that cannot be read."""
     from sdrun.catalog.yamlfile import YamlFile  # PyYAML is imported only where there is a file to read
 
+    try:
+        path.open("rb").close()
+    except OSError as fault:
+        raise BadConfiguration(f"{path}: cannot be read: {fault.strerror}", remedy, id="bad-config") from None
     try:
         file = YamlFile(path)
         data = file.data if file.data is not None else {}

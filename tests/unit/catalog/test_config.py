@@ -64,3 +64,22 @@ def test_unreadable_and_unparsable_files(environ: dict[str, str], tmp_path: Path
 def test_unknown_runtime(environ: dict[str, str]) -> None:
     with pytest.raises(BadConfiguration, match="docker"):
         config.load_settings(None, environ | {"SDRUN_RUNTIME": "lxc"})
+
+
+def test_a_file_that_cannot_be_looked_at(environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: Path, *arguments: object, **more: object) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    user = write(config.user_file(environ), "runtime: docker\n")
+    monkeypatch.setattr(Path, "is_file", lambda path: closed(path) if path == user else False)
+    monkeypatch.setattr(Path, "open", closed)
+    with pytest.raises(BadConfiguration, match="cannot be read: Permission denied") as caught:
+        config.load_settings(None, environ)
+    assert (caught.value.id, caught.value.exit_code) == ("bad-config", 8)
+    assert "XDG_CONFIG_HOME" in caught.value.remedy
+
+
+def test_a_folder_is_no_settings_file(environ: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(BadConfiguration, match="Is a directory") as caught:
+        config.load_settings(tmp_path, environ)
+    assert "--config" in caught.value.remedy
