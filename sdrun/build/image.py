@@ -18,6 +18,7 @@ from sdrun.build.client import BuildClient, find_client
 from sdrun.build.disk import disk_errors, disk_full, says_disk_full
 from sdrun.build.proof import Proof, prove
 from sdrun.build.source import FetchedSource, cache_root, fetch
+from sdrun.build.toolkit import LocalToolkit
 from sdrun.core.engine import Engine
 from sdrun.core.index import IndexImage
 from sdrun.core.labels import BASE_DIGEST, RECIPE, image_labels, index_image_from_labels
@@ -32,19 +33,24 @@ REPOSITORY = "sdrun"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides an image's content: `files` of the build context, `source` of the engine; `digest` names both."""
+    """Everything that decides an image's content: `files` of the build context, `source` of the engine, `toolkit` of the build
+    host where the toolchain is `local`; `digest` names them all."""
 
     target: Target
     engine: Engine
     base: Base
     files: Mapping[str, str]
     source: FetchedSource
+    toolkit: LocalToolkit | None = None
 
     @property
     def digest(self) -> str:
-        """sha256 over the rendered files and the packed sources. The base's content is left out: a base that was pulled again
-        would otherwise rebuild everything; `--force` does that."""
-        text = json.dumps({"files": dict(self.files), "source": self.source.digest}, sort_keys=True)
+        """sha256 over the rendered files, the packed sources and the local toolkit. The base's content is left out: a base that
+        was pulled again would otherwise rebuild everything; `--force` does that."""
+        parts: dict[str, object] = {"files": dict(self.files), "source": self.source.digest}
+        if self.toolkit is not None:
+            parts["toolkit"] = self.toolkit.digest
+        text = json.dumps(parts, sort_keys=True)
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
     @property
@@ -78,14 +84,16 @@ def build(
     force: bool = False,
     jobs: int | None = None,
     cache: Path | None = None,
+    toolkit: LocalToolkit | None = None,
 ) -> BuiltImage:
     """The image of `target`, built unless the same recipe was built before; proven either way. Two builds of one target wait
-    for each other. Raises the errors of `fetch`, `find_client`, `ensure_base`, `run_build` and `prove`."""
+    for each other. `toolkit` goes with the toolchain `local`. Raises the errors of `fetch`, `find_client`, `ensure_base`,
+    `run_build` and `prove`."""
     from filelock import FileLock
 
     started = time.monotonic()
     root = cache or cache_root()
-    recipe = Recipe(target, engine, base, render(target, engine, base), fetch(engine, root, say))
+    recipe = Recipe(target, engine, base, render(target, engine, base), fetch(engine, root, say), toolkit)
     (root / "locks").mkdir(parents=True, exist_ok=True)
     with FileLock(root / "locks" / f"{target.tag}.lock"), disk_errors(root):
         found = None if force else runtime.image(recipe.reference)
@@ -95,7 +103,7 @@ def build(
             cached = False
         else:
             cached = True
-        proof = _recorded_proof(root, found) or _prove(found, recipe, runtime, root)
+        proof = _recorded_proof(root, found) or _prove_recipe(found, recipe, runtime, root)
     row = index_image_from_labels(found.labels, found.id, found.platform, proof.transfer_bytes)
     return BuiltImage(recipe.reference, row, proof, recipe.digest, cached, time.monotonic() - started, log)
 
@@ -126,7 +134,7 @@ def _build(
         )
     old = runtime.image(recipe.reference)
     try:
-        _prove(image, recipe, runtime, root)
+        _prove_recipe(image, recipe, runtime, root)
         _tag(client, trial, recipe.reference)
     finally:
         _client_run(client, "rmi", trial)
@@ -139,17 +147,32 @@ def _stage(recipe: Recipe, context: Path) -> None:
     for name, text in recipe.files.items():
         (context / name).write_text(text, encoding="utf-8")
     (context / CONTEXT_SOURCE).hardlink_to(recipe.source.tar)
+    if recipe.toolkit is not None:
+        recipe.toolkit.copy_to(context / "toolkit")
 
 
-def _prove(image: LocalImage, recipe: Recipe, runtime: ContainerRuntime, root: Path) -> Proof:
+def _prove_recipe(image: LocalImage, recipe: Recipe, runtime: ContainerRuntime, root: Path) -> Proof:
     labels = {**image_labels(recipe.target, recipe.engine, recipe.base), RECIPE: recipe.digest}
+    proof = prove_image(image, recipe.target, recipe.engine, labels, runtime, root)
+    _save_proof(root, image, proof)
+    return proof
+
+
+def prove_image(
+    image: LocalImage,
+    target: Target,
+    engine: Engine,
+    labels: Mapping[str, str],
+    runtime: ContainerRuntime,
+    cache: Path | None = None,
+) -> Proof:
+    """Reads `image` back from the runtime: see `prove`. Nothing is recorded."""
+    root = cache or cache_root()
     client = find_client(runtime.name)
     with tempfile.TemporaryDirectory(dir=_folder(root / "contexts"), prefix="proof-") as folder:
         archive = Path(folder) / "image.tar"
         _save(client, image, archive)
-        proof = prove(image, archive, recipe.target, recipe.engine, labels, runtime)
-    _save_proof(root, image, proof)
-    return proof
+        return prove(image, archive, target, engine, labels, runtime)
 
 
 def _tag(client: BuildClient, trial: str, reference: str) -> None:
@@ -183,7 +206,7 @@ def _recorded_proof(root: Path, image: LocalImage) -> Proof | None:
     """What an earlier reading of exactly this image found: a content id names its content."""
     try:
         record = json.loads(_proof_file(root, image).read_text(encoding="utf-8"))
-        return Proof(tuple(record.pop("libraries")), **record)
+        return Proof(tuple(record.pop("libraries")), code=tuple(record.pop("code")), **record)
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

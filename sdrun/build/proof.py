@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdrun.build.elf import Dynamic, is_elf, read_dynamic
+from sdrun.build.gpucode import check_code
+from sdrun.build.inspecting import inspect_file
 from sdrun.build.rootfs import Rootfs, open_rootfs
+from sdrun.catalog.cuda import load_cuda_facts
 from sdrun.core.engine import Engine
+from sdrun.core.guard import PROGRAMS
 from sdrun.core.target import Target
-from sdrun.errors import VerificationFailed
+from sdrun.errors import NoGpu, VerificationFailed
+from sdrun.fatbin.report import file_to_json
 from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, LocalImage, Stream
 
 # Where the loader looks without a cache file: ld.so(8), and Debian's multiarch folders.
@@ -21,12 +26,14 @@ _FROM_THE_DRIVER = frozenset({"libcuda.so.1"})  # the host's driver brings it; i
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What was read back. `libraries`: sonames in the image, loader included; `version`: what the engine says of itself (empty
-    where it could not be started); `transfer_bytes`: size of a pull; `unpacked_bytes`: of all files."""
+    where it cannot be started without a driver); `transfer_bytes`: size of a pull; `unpacked_bytes`: of all files; `code`: the
+    files with GPU code, as in schema sdrun.inspect/v1."""
 
     libraries: tuple[str, ...]
     version: str
     transfer_bytes: int
     unpacked_bytes: int
+    code: tuple[Mapping[str, object], ...] = ()
 
 
 @dataclass(slots=True)
@@ -47,27 +54,32 @@ def prove(
 ) -> Proof:
     """Reads `archive` (the saved image) and starts its programs with everything closed. Raises VerificationFailed
     (`image-differs`) listing everything that is not as the target promises."""
+    facts = load_cuda_facts()
     with open_rootfs(archive) as rootfs:
         linking, faults = check_rootfs(rootfs, target, engine)
         faults += _check_config(image, rootfs.config, target, labels)
-        proof = Proof(tuple(sorted(map(_name, linking.found))), "", rootfs.transfer_bytes, rootfs.unpacked_bytes)
+        libraries, sizes = tuple(sorted(map(_name, linking.found))), (rootfs.transfer_bytes, rootfs.unpacked_bytes)
+    inspection = inspect_file(archive, facts)
+    faults += check_code(inspection, target, engine, facts)
     version = ""
-    if target.toolkit is None and not faults:  # CUDA programs need the driver's libcuda before they say anything
-        version, faults = _start_programs(image, engine, runtime)
+    if not faults:
+        start = _start_programs if target.toolkit is None else start_guarded
+        version, faults = start(image, engine, runtime)
     if faults:
         listing = "\n".join(f"  - {fault}" for fault in faults)
         raise VerificationFailed(
-            f"the image built for {target.id} is not what the target promises; it was not tagged",
-            "This is a defect in the templates or the engine row. The build's log is kept.",
+            f"the image for {target.id} is not what the target promises",
+            "Build it again with --force; if that does not help, the target's row or a template is wrong.",
             id="image-differs",
             detail=listing,
         )
-    return Proof(proof.libraries, version, proof.transfer_bytes, proof.unpacked_bytes)
+    return Proof(libraries, version, *sizes, code=tuple(file_to_json(file) for file in inspection.files))
 
 
 def check_rootfs(rootfs: Rootfs, target: Target, engine: Engine) -> tuple[_Linking, list[str]]:
     """Programs there, exactly the shared libraries they need, nothing else that could be executed, nothing set-user-id."""
-    programs = {f"usr/bin/{name}" for name in engine.binaries.values()}
+    folders = ["usr/bin", *([PROGRAMS.lstrip("/")] if target.toolkit else [])]  # with a guard under each program's name
+    programs = {f"{folder}/{name}" for folder in folders for name in engine.binaries.values()}
     files = dict(rootfs.files())
     faults = [f"/{path} is missing" for path in sorted(programs - set(files))]
     elf = {path for path in files if _is_elf(rootfs, path)}
@@ -148,11 +160,32 @@ def _start_programs(image: LocalImage, engine: Engine, runtime: ContainerRuntime
     return version, faults
 
 
-def _start(image: LocalImage, program: str, option: str, runtime: ContainerRuntime) -> tuple[int, str]:
+def start_guarded(image: LocalImage, engine: Engine, runtime: ContainerRuntime) -> tuple[str, list[str]]:
+    """Without a driver the guard must refuse (exit 3), and past it each program must start, or miss libcuda.so.1 and nothing
+    else: the loader names the first library that it does not find."""
+    faults: list[str] = []
+    version = ""
+    for role, name in engine.binaries.items():
+        option = "--version" if role == "cli" else "--help"
+        code, text = _start(image, f"/usr/bin/{name}", option, runtime)
+        if code != NoGpu.exit_code or "sdrun guard: no-gpu" not in text:
+            faults.append(f"the guard of {name} ends with exit code {code}, without a driver: {text[-300:]}")
+        code, text = _start(image, f"/usr/bin/{name}", option, runtime, {"SDRUN_GUARD": "off"})
+        if code == 0 and role == "cli":
+            version = (text.splitlines() or [""])[0]
+        elif code != 0 and "libcuda.so.1: cannot open shared object file" not in text:
+            faults.append(f"{name} {option} ends with exit code {code}: {text[-300:]}")
+    return version, faults
+
+
+def _start(
+    image: LocalImage, program: str, option: str, runtime: ContainerRuntime, environment: Mapping[str, str] | None = None
+) -> tuple[int, str]:
     output: list[bytes] = []
 
     def keep(stream: Stream, data: bytes) -> None:
         output.append(data)
 
-    ended = runtime.run(ContainerSpec(image.id, (option,), "65532:65532", entrypoint=(program,)), keep)
+    spec = ContainerSpec(image.id, (option,), "65532:65532", entrypoint=(program,), environment=environment or {})
+    ended = runtime.run(spec, keep)
     return ended.code, b"".join(output).decode("utf-8", "replace").strip()

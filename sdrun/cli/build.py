@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -15,9 +16,9 @@ from sdrun.cli.console import Console
 from sdrun.cli.selection import selected
 
 if TYPE_CHECKING:
-    from sdrun.build.buildlog import BuildStep
     from collections.abc import Mapping
 
+    from sdrun.build.buildlog import BuildStep
     from sdrun.build.image import BuiltImage
     from sdrun.core.target import Base
     from sdrun.runtime.protocol import ContainerRuntime
@@ -38,18 +39,32 @@ def command(
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Files compiled at a time; default: all cores.")
     ] = None,
+    toolchain: Annotated[
+        str | None, typer.Option("--toolchain", help="Take the toolkit from debian, nvidia or pypi; default: the row's first.")
+    ] = None,
+    toolkit: Annotated[
+        Path | None, typer.Option("--toolkit", help="Take the toolkit from this folder of this machine (toolchain local).")
+    ] = None,
     base_only: Annotated[
         bool, typer.Option("--base-only", help="Bring the base image here (local, pulled or bootstrapped) and stop.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was built as JSON.")] = False,
 ) -> None:
     """Build engine images and prove what they hold; print their references."""
+    from sdrun.build.choice import on_platform, with_local_toolkit, with_toolchain
     from sdrun.build.image import build
     from sdrun.build.local import with_local_source
+    from sdrun.probe.machine import platform_of
     from sdrun.runtime import connect
 
     console: Console = ctx.obj
     catalogue, rows = selected(selector)
+    rows = on_platform(rows, platform_of(os.uname().machine))
+    local = None
+    if toolkit is not None:
+        rows, local = with_local_toolkit(rows, catalogue, toolkit)
+    else:
+        rows = with_toolchain(rows, catalogue, toolchain)
     plans = [(row, engines()[row.engine]) for row in rows]
     if engine_source is not None:
         plans = [with_local_source(target, engine, engine_source) for target, engine in plans]
@@ -62,7 +77,9 @@ def command(
         display = Display(console)
         base = catalogue.bases[target.base]
         try:
-            image = build(target, engine, base, runtime, say=console.note, on_step=display.show, force=force, jobs=jobs)
+            image = build(
+                target, engine, base, runtime, say=console.note, on_step=display.show, force=force, jobs=jobs, toolkit=local
+            )
         finally:
             display.end()
         console.note(summary(image))
@@ -102,6 +119,7 @@ def to_json(image: BuiltImage) -> dict[str, object]:
         "seconds": round(image.seconds, 2),
         "unpacked_bytes": image.proof.unpacked_bytes,
         "libraries": list(image.proof.libraries),
+        "code": list(image.proof.code),
         "engine_version": image.proof.version,
         "log": str(image.log) if image.log else None,
     }

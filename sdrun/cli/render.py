@@ -10,6 +10,7 @@ import typer
 from sdrun.catalog.engines import engines
 from sdrun.cli.console import Console
 from sdrun.cli.selection import selected
+from sdrun.core.engine import Engine
 from sdrun.errors import UsageProblem
 from sdrun.render.dockerfile import CONTEXT_SOURCE, render
 
@@ -18,6 +19,9 @@ def command(
     ctx: typer.Context,
     selector: Annotated[str, typer.Argument(help="A glob over target ids.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; each target gets one below it.")],
+    sources: Annotated[
+        bool, typer.Option("--sources", help=f"Put {CONTEXT_SOURCE} there as well, so that each folder can be built as it is.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Write the Dockerfile and its scripts for each target; print the Dockerfiles' paths."""
@@ -31,6 +35,8 @@ def command(
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in files.items():
                 (folder / name).write_text(text, encoding="utf-8", newline="\n")
+            if sources:
+                put_sources(engines()[row.engine], folder, console)
         except OSError as fault:
             raise UsageProblem(
                 f"{folder} cannot be written: {fault.strerror}", "Name another folder with -o.", id="output-not-writable"
@@ -41,4 +47,20 @@ def command(
         console.document({"schema": "sdrun.render/v1", "rendered": rendered})
         return
     console.result("\n".join(written.values()))
-    console.note(f"The build context also needs {CONTEXT_SOURCE}, the engine's sources; sdrun build makes it.")
+    if not sources:
+        console.note(f"The build context also needs {CONTEXT_SOURCE}, the engine's sources; sdrun build makes it.")
+
+
+def put_sources(engine: Engine, folder: Path, console: Console) -> None:
+    """The engine's packed sources, fetched if need be, into a context."""
+    from shutil import copyfile
+
+    from sdrun.build.source import cache_root, fetch
+
+    destination = folder / CONTEXT_SOURCE
+    destination.unlink(missing_ok=True)
+    tar = fetch(engine, cache_root(), console.note).tar
+    try:
+        destination.hardlink_to(tar)
+    except OSError:  # another file system
+        copyfile(tar, destination)

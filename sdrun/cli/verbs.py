@@ -16,5 +16,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "targets": ("Build", "List what can be built."),
     "render": ("Build", "Write the Dockerfiles of targets."),
     "build": ("Build", "Build engine images and prove what they hold."),
+    "verify": ("Build", "Read an image back and compare it with what its labels say."),
+    "matrix": ("Build", "Print the targets as a CI matrix or a bake file."),
     "inspect": ("Build", "List the GPU code a file or image carries and the GPUs it runs on."),
 }

@@ -11,7 +11,7 @@ from sdrun.core.decode import Malformed, parse_at
 from sdrun.core.engine import Engine, PathSource
 from sdrun.core.index import COMPRESSIONS, Compression, IndexImage
 from sdrun.core.target import Base, Target, TargetId
-from sdrun.core.version import CudaVersion
+from sdrun.core.version import CudaVersion, DriverVersion
 
 TARGET = "io.sdrun.target"
 PLATFORM = "io.sdrun.platform"
@@ -92,6 +92,23 @@ def index_image_from_labels(labels: Mapping[str, str], image: str, platform: str
         fatbin_compression=_compression(labels),
         tag=f"{_label(labels, ENGINE)}-{target}",
         size_bytes=size_bytes,
+    )
+
+
+def target_from_labels(labels: Mapping[str, str]) -> Target:
+    """The target an image says it is of. Its base is not known from labels, nor are other toolchains. Raises Malformed."""
+    row = index_image_from_labels(labels, "", _label(labels, PLATFORM))
+    driver = labels.get(MIN_DRIVER, "")
+    return Target(
+        id=parse_at(TargetId.parse, row.target, TARGET),
+        engine=_label(labels, ENGINE),
+        platform=row.platform,
+        base="",
+        cpu_level=_label(labels, CPU_LEVEL),
+        sass=row.sass,
+        ptx=row.ptx,
+        fatbin_compression=row.fatbin_compression,
+        min_driver=parse_at(DriverVersion.parse, driver, MIN_DRIVER) if driver else None,
     )
 
 

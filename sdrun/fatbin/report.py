@@ -43,7 +43,7 @@ class Inspection:
         """The document, schema sdrun.inspect/v1."""
         return {
             "schema": SCHEMA,
-            "files": [_file_to_json(file) for file in self.files],
+            "files": [file_to_json(file) for file in self.files],
             "sass": [str(arch) for arch in self.sass],
             "ptx": [str(arch) for arch in self.ptx],
             "toolkit": str(self.toolkit) if self.toolkit else None,
@@ -102,7 +102,8 @@ def _min_driver(files: Iterable[FileCode], facts: CudaFacts) -> DriverVersion | 
     return max(floors, default=None)
 
 
-def _file_to_json(file: FileCode) -> dict[str, object]:
+def file_to_json(file: FileCode) -> dict[str, object]:
+    """One element of the document's `files`."""
     return {
         "path": file.path,
         "sass": [str(arch) for arch in file.sass],
