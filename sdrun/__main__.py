@@ -7,9 +7,15 @@ import sys
 
 def main() -> None:
     """Runs the command line and ends the process with its exit code."""
-    from sdrun.cli.main import main as run
+    try:
+        from sdrun.cli.main import main as run
 
-    sys.exit(run())
+        code = run()
+    except KeyboardInterrupt:  # while the program was being loaded
+        from sdrun.cli.console import stopped
+
+        code = stopped(sys.argv[1:])
+    sys.exit(code)
 
 
 if __name__ == "__main__":

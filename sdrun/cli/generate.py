@@ -62,9 +62,7 @@ def command(
     ] = False,
     fit: Annotated[
         bool,
-        typer.Option(
-            "--fit/--no-fit", help="Look at free memory first, and save it.", rich_help_panel=HELP_PLACE
-        ),
+        typer.Option("--fit/--no-fit", help="Look at free memory first, and save it.", rich_help_panel=HELP_PLACE),
     ] = True,
     gpu: Annotated[
         str, typer.Option("--gpu", help="auto, all, an index, a UUID, a MIG UUID, none.", rich_help_panel=HELP_PLACE)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sdrun.cli.console import Console
@@ -71,8 +72,9 @@ class Raw(Silent):
 
     def output(self, stream: Stream, data: bytes) -> None:
         """Hands it on as it came."""
-        sys.stderr.buffer.write(data)
-        sys.stderr.flush()
+        with suppress(OSError):  # nobody reads it any more: the picture is worth more
+            sys.stderr.buffer.write(data)
+            sys.stderr.flush()
 
 
 class Lines(Silent):
@@ -102,6 +104,10 @@ class Live(Silent):
 
     def progress(self, state: Progress) -> None:
         """Takes the newest state."""
+        with suppress(OSError):  # the terminal has gone; if that is to end the run, its signal does
+            self._update(state)
+
+    def _update(self, state: Progress) -> None:
         if self._bars is None:
             self._bars = _bars()
             self._bars.start()
@@ -119,7 +125,8 @@ class Live(Silent):
     def close(self) -> None:
         """Wipes the bar, so that what follows begins on a clean line."""
         if self._bars is not None:
-            self._bars.stop()
+            with suppress(OSError):
+                self._bars.stop()
 
 
 class PullProgress:

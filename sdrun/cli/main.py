@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sdrun.cli.console import Console
+from sdrun.cli.console import Console, own_arguments, printable, stopped
 from sdrun.cli.verbs import PANELS, VERBS
 from sdrun.errors import SdrunError, UsageProblem
 
@@ -87,14 +87,11 @@ def _program() -> typer.Typer:
     return app
 
 
-def _own_arguments(arguments: list[str]) -> list[str]:
-    return arguments[: arguments.index("--")] if "--" in arguments else arguments
-
-
 def main() -> int:
     """Runs the command line; returns the exit code. No traceback reaches a user unless SDRUN_TRACEBACK is set."""
-    own = _own_arguments(sys.argv[1:])
+    own = own_arguments(sys.argv[1:])
     console = Console(as_json="--json" in own)
+    printable()
     try:
         code = _program()(standalone_mode=False, prog_name="sdrun")
         return code if isinstance(code, int) else 0
@@ -107,7 +104,7 @@ def main() -> int:
         console.error(UsageProblem(error.format_message(), f"See: sdrun {_verb(own)}--help", id="usage"))
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        return 130
+        return stopped(own)
     except BrokenPipeError:
         sys.stdout = None  # the reader went away; nothing is left to say to it
         return 0

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from sdrun.cli.console import Console
+from sdrun.cli.console import Console, say
 from sdrun.launch.png import BadPicture, Pixels, pixels_of
 
 HALF_BLOCK = "▀"
@@ -26,7 +26,7 @@ def show_picture(path: Path, console: Console) -> None:
         console.note(f"--show: {path} cannot be drawn: {fault}")
         return
     columns, lines = os.get_terminal_size(sys.stderr.fileno())
-    print(half_blocks(pixels, max(1, columns - 1), max(1, lines - 2)), file=sys.stderr, flush=True)
+    say(half_blocks(pixels, max(1, columns - 1), max(1, lines - 2)))
 
 
 def half_blocks(pixels: Pixels, columns: int, lines: int) -> str:
