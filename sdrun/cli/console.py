@@ -107,7 +107,7 @@ def printable() -> None:
     """Makes both streams take any text: a file name that is no text leaves as the bytes it is, what the terminal's encoding
     lacks as an escape. A stderr that the caller has closed is replaced: `print` would write to stdout instead of it."""
     if sys.stderr is None:
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (as long as the process)
     codecs.register_error("sdrun", _as_bytes_or_escaped)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

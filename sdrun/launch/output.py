@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,17 +69,26 @@ def destination(output: Path | None, batch: int, cwd: Path) -> Destination:
     if output is None:
         found = _free(cwd, batch)
     else:
-        output = output.expanduser()
+        with suppress(RuntimeError):  # there is no such user: it is a name like any other
+            output = output.expanduser()
         output = output if output.is_absolute() else cwd / output
         if "\0" in str(output):
             raise UsageProblem("the output's name holds a zero byte", "Name another file.")
-        if output.is_dir():
-            found = _free(output, batch)
-        else:
-            _check_name(output.name)
-            found = Destination(output.parent, _numbered(output.name, batch))
-    _check_writable(found)
+        found = _named(output, batch)
+    with disk_errors(found.folder):
+        _check_writable(found)
     return found
+
+
+def _named(output: Path, batch: int) -> Destination:
+    try:
+        is_folder = output.is_dir()
+    except OSError as fault:  # a name that is too long, a folder that may not be looked into
+        raise _not_writable(f"{output} cannot be written: {fault.strerror}") from None
+    if is_folder:
+        return _free(output, batch)
+    _check_name(output.name)
+    return Destination(output.parent, _numbered(output.name, batch))
 
 
 def _numbered(name: str, batch: int) -> tuple[str, ...]:
@@ -114,8 +123,8 @@ def _check_name(name: str) -> None:
 
 def _check_writable(found: Destination) -> None:
     for path in found.paths:
-        if path.is_dir():
-            raise _not_writable(f"{path} is a folder")
+        if path.exists() and not path.is_file():
+            raise _not_writable(f"{path} is {'a folder' if path.is_dir() else 'no ordinary file'}")
     nearest = found.folder
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
@@ -245,4 +254,5 @@ def disk_errors(folder: Path) -> Iterator[None]:
     except OSError as fault:
         if fault.errno in _NO_SPACE:
             raise _disk_full(folder) from None
-        raise _not_writable(f"the folder {folder} is not writable: {fault.strerror or fault}") from None
+        what = "a name in" if fault.errno == errno.ENAMETOOLONG else "the folder"
+        raise _not_writable(f"{what} {folder} is not writable: {fault.strerror or fault}") from None

@@ -122,10 +122,24 @@ def test_places_that_are_refused(tmp_path: Path) -> None:
     for output in (tmp_path / "file" / "x.png", Path("a\0.png")):
         with pytest.raises(UsageProblem):
             destination(output, 1, tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    for output, why in (
+        (tmp_path / "pipe.png", "no ordinary file"),
+        (tmp_path / f"{'x' * 300}.png", "too long"),
+        (tmp_path / ("d" * 300) / "x.png", "too long"),
+    ):
+        with pytest.raises(UsageProblem, match=why):
+            destination(output, 1, tmp_path)
+    with pytest.raises(UsageProblem, match="too long"):
+        destination(tmp_path / f"{'y' * 250}.png", 2, tmp_path)
     two = tmp_path / "two.png"
     (tmp_path / "two_2.png").mkdir()
     with pytest.raises(UsageProblem):
         destination(two, 2, tmp_path)
+
+
+def test_a_tilde_without_a_user_is_a_name(tmp_path: Path) -> None:
+    assert destination(Path("~no-such-user.png"), 1, tmp_path).paths == (tmp_path / "~no-such-user.png",)
 
 
 def test_published_whole_with_the_callers_mask(tmp_path: Path) -> None:
