@@ -247,6 +247,14 @@ def line(row: Row) -> str:
     return f"{head}  {pairs}{' '.join(row.options)}{failed}"
 
 
+def device(gpu: bool) -> str:
+    """Name and driver of GPU 0, or `cpu`."""
+    if not gpu:
+        return "cpu"
+    query = ["nvidia-smi", "-i", "0", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def main() -> int:
     """Measures, prints a table, writes JSON; 1 where an estimate was below what was taken, or a run failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -269,7 +277,10 @@ def main() -> int:
             print(line(row), flush=True)
     if arguments.out:
         arguments.out.write_text(
-            json.dumps({"device": "gpu" if gpu else "cpu", "rows": [asdict(row) for row in done]}, indent=1) + "\n"
+            json.dumps(
+                {"date": time.strftime("%Y-%m-%d"), "device": device(gpu), "rows": [asdict(row) for row in done]}, indent=1
+            )
+            + "\n"
         )
     judged = [row for row in done if gpu or arguments.whole]
     low = [row for row in judged if row.ratio < 1]

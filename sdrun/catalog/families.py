@@ -116,4 +116,5 @@ def _compute(file: YamlFile, row: Fields) -> Compute | None:
         linear=part.get("linear", float),
         flash=part.get("flash", float),
         measured=part.find("measured", bool) is not False,
+        own_vae=part.find("own_vae", float) or 1.0,
     )

@@ -87,6 +87,7 @@ class Compute:
     linear: float
     flash: float
     measured: bool = True
+    own_vae: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

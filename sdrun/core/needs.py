@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sdrun.core.family import Compute, find
-from sdrun.core.fileset import FilePart, FileSet
+from sdrun.core.fileset import ALL_IN_ONE, FilePart, FileSet
 from sdrun.core.fit import Needs
 from sdrun.core.header import BLOCKS, TensorInfo
 
@@ -38,6 +38,7 @@ def needs(files: FileSet, width: int, height: int, *, encodes: bool = False) -> 
         return None
     text = [part for name, part in files.parts.items() if name in family.text]
     cell = 16 if autoencoder.kind.name in ("kl-32", "tae-32") else 8
+    factor = family.compute.own_vae if autoencoder.role == ALL_IN_ONE else 1.0
     tile = min(width, _TILE * cell) * min(height, _TILE * cell)
     return Needs(
         text_weights=sum(weights(part) for part in text),
@@ -46,8 +47,8 @@ def needs(files: FileSet, width: int, height: int, *, encodes: bool = False) -> 
         reading=max((part.kind.buffer_mib for part in text if part.kind), default=0.0),
         drawing=drawing[0],
         drawing_flash=drawing[1],
-        decoding=_decoding(autoencoder, width * height),
-        decoding_tiled=_decoding(autoencoder, tile),
+        decoding=factor * _decoding(autoencoder, width * height),
+        decoding_tiled=factor * _decoding(autoencoder, tile),
         measured=family.compute.measured,
     )
 
