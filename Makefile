@@ -3,7 +3,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint unit integration bench clean runtime
+TARGETS ?= cu124-sm89
+
+.PHONY: quickstart test lint unit integration bench cuda clean runtime
 
 quickstart:
 	@tools/quickstart.sh
@@ -27,6 +29,11 @@ integration: $(VENV)/.dev runtime
 
 runtime:
 	@tools/container-runtime.sh
+
+# CUDA images, built and proven: `make cuda TARGETS='cu124-sm{86,89}'`. The first one of a toolkit line installs the toolkit (2 GB)
+# and compiles for some 20 CPU-minutes or more; `make test` builds none.
+cuda: $(VENV)/.dev runtime
+	$(BIN)/sdrun build '$(TARGETS)'
 
 bench: $(VENV)/.dev runtime
 	for script in bench/*.py; do $(BIN)/python $$script; done

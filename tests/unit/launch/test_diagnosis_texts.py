@@ -12,6 +12,12 @@ ABORT = "[ERROR] ggml_extend.hpp:69   - CUDA error: {}\n.../ggml-cuda.cu:98: CUD
 
 # (text, exit code of the process, verdict, exit code of sdrun)
 ENGINE = [
+    # the guard in the image (images/guard/guard.c)
+    ("sdrun guard: no-gpu: no NVIDIA driver is in reach of this container", 3, "no-gpu", 3),
+    ("sdrun guard: no-code-for-capability: cu124-sm89 (sm_89) has no code for GPU 0", 4, "no-code-for-capability", 4),
+    ("sdrun guard: arch-mismatch: in cu130-multi code and kernels would not fit together", 4, "arch-mismatch", 4),
+    ("sdrun guard: driver-too-old: cu130-sm89 needs a driver that speaks CUDA 13.0", 5, "driver-too-old", 5),
+    ("sdrun guard: ptx-newer-than-driver: cu124-multi needs a driver", 5, "ptx-newer-than-driver", 5),
     # an arch is missing: sd#554, sd#604, sd#1681, LocalAI#9156, H100 with 8.6 code, pruned cuBLAS 13
     (ABORT.format("no kernel image is available for execution on the device"), 134, "arch-missing", 9),
     (ABORT.format("invalid device function"), 134, "arch-missing", 9),
