@@ -13,7 +13,7 @@ from sdrun.core.labels import PLATFORM
 from sdrun.errors import VerificationFailed
 from sdrun.runtime import hardening, running
 from sdrun.runtime.endpoints import Endpoint, RuntimeName
-from sdrun.runtime.faults import translated
+from sdrun.runtime.faults import reading, translated
 from sdrun.runtime.protocol import ContainerSpec, Exit, LocalImage, OutputSink
 
 
@@ -59,6 +59,7 @@ class ApiRuntime:
         """See ContainerRuntime."""
         with translated(self._endpoint):
             rows = self._api.images(filters={"label": [label]} if label else None)
+        with reading(self._endpoint):
             return [self._image(row, row.get("Labels"), None) for row in rows]
 
     def image(self, reference: str) -> LocalImage | None:
@@ -70,12 +71,14 @@ class ApiRuntime:
                 row = self._api.inspect_image(reference)
             except docker.errors.NotFound:
                 return None
+        with reading(self._endpoint):
             return self._image(row, (row.get("Config") or {}).get("Labels"), f"{row['Os']}/{row['Architecture']}")
 
     def _image(self, row: dict[str, Any], labels: dict[str, str] | None, platform: str | None) -> LocalImage:
         known = platform or (labels or {}).get(PLATFORM)
         if known is None:
-            details = self._api.inspect_image(row["Id"])
+            with translated(self._endpoint):
+                details = self._api.inspect_image(row["Id"])
             known = f"{details['Os']}/{details['Architecture']}"
         image_id = str(row["Id"])
         return LocalImage(
@@ -89,27 +92,26 @@ class ApiRuntime:
 
     def pull(self, reference: str, progress: Callable[[str, int, int], None] | None = None) -> LocalImage:
         """See ContainerRuntime."""
-        import docker.errors
-
         remedy = f"Check the name and the network, and log in if the registry asks for it: {self.name} login"
-        with translated(self._endpoint):
-            try:
-                for event in self._api.pull(*_split(reference), stream=True, decode=True):
-                    if "error" in event:
-                        raise VerificationFailed(
-                            f"{reference} cannot be pulled", remedy, id="download-failed", detail=str(event["error"])
-                        )
-                    detail = event.get("progressDetail") or {}
-                    if progress is not None and detail.get("total"):
-                        progress(str(event.get("id", "")), int(detail.get("current", 0)), int(detail["total"]))
-            except docker.errors.APIError as fault:
-                raise VerificationFailed(
-                    f"{reference} cannot be pulled", remedy, id="download-failed", detail=str(fault.explanation)
-                ) from None
+        for event in self._pulling(reference, remedy):
+            if "error" in event:
+                raise _not_pulled(reference, remedy, str(event["error"]))
+            detail = event.get("progressDetail") or {}
+            if progress is not None and detail.get("total"):
+                progress(str(event.get("id", "")), int(detail.get("current", 0)), int(detail["total"]))
         image = self.image(reference)
         if image is None:
             raise VerificationFailed(f"{reference} was pulled and is not there", remedy, id="download-failed")
         return image
+
+    def _pulling(self, reference: str, remedy: str) -> Iterator[dict[str, Any]]:
+        import docker.errors
+
+        with translated(self._endpoint):
+            try:
+                yield from self._api.pull(*_split(reference), stream=True, decode=True)
+            except docker.errors.APIError as fault:
+                raise _not_pulled(reference, remedy, str(fault.explanation)) from None
 
     def run(self, spec: ContainerSpec, on_output: OutputSink) -> Exit:
         """See ContainerRuntime."""
@@ -189,6 +191,10 @@ class RunCalls:
     def was_out_of_memory(self, container: str) -> bool:
         with translated(self._endpoint):
             return self._runtime.was_out_of_memory(container)
+
+
+def _not_pulled(reference: str, remedy: str, why: str) -> VerificationFailed:
+    return VerificationFailed(f"{reference} cannot be pulled", remedy, id="download-failed", detail=why)
 
 
 def _split(reference: str) -> tuple[str, str]:

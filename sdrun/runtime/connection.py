@@ -61,7 +61,7 @@ def _none_there(choice: str | None, env: Mapping[str, str]) -> RuntimeUnavailabl
 
 
 def _open(endpoint: Endpoint) -> ApiRuntime:
-    from sdrun.runtime.faults import nonsense, translated
+    from sdrun.runtime.faults import nonsense, reading, translated
 
     if not endpoint.url.startswith(("unix://", "tcp://", "http://", "https://")):
         raise RuntimeUnavailable(
@@ -70,16 +70,18 @@ def _open(endpoint: Endpoint) -> ApiRuntime:
             id="runtime-failed",
         )
     _knock(endpoint)
-    with translated(endpoint), ExitStack() as undo:
+    with ExitStack() as undo:
         api = _client(endpoint)
         undo.callback(api.close)
-        answer = api.version(api_version=False)
+        with translated(endpoint):
+            answer = api.version(api_version=False)
         if not isinstance(answer, dict) or "ApiVersion" not in answer:
             raise nonsense(endpoint, ValueError("no ApiVersion in its answer"))
+        with reading(endpoint):
+            components = [str(row.get("Name")) for row in answer.get("Components") or ()]
+        version = str(answer.get("Version", ""))
         api._version = answer["ApiVersion"]
         api.timeout = CALL_TIMEOUT
-        components = [str(row.get("Name")) for row in answer.get("Components") or ()]
-        version = str(answer.get("Version", ""))
         undo.pop_all()
     if "Podman Engine" in components:  # also behind /var/run/docker.sock, where podman-docker puts it
         from sdrun.runtime.podman import PodmanRuntime
@@ -111,10 +113,18 @@ def _client(endpoint: Endpoint) -> Any:
     saves the second round trip that `version="auto"` costs."""
     import docker
     from docker.constants import MINIMUM_DOCKER_API_VERSION
+    from docker.errors import DockerException
     from docker.tls import TLSConfig
 
     tls: Any = False
-    if endpoint.tls is not None:
-        certificate = (str(endpoint.tls / "cert.pem"), str(endpoint.tls / "key.pem"))
-        tls = TLSConfig(client_cert=certificate, ca_cert=str(endpoint.tls / "ca.pem"), verify=endpoint.verify)
-    return docker.APIClient(endpoint.url, version=MINIMUM_DOCKER_API_VERSION, timeout=ANSWER_WITHIN, tls=tls)
+    try:
+        if endpoint.tls is not None:
+            certificate = (str(endpoint.tls / "cert.pem"), str(endpoint.tls / "key.pem"))
+            tls = TLSConfig(client_cert=certificate, ca_cert=str(endpoint.tls / "ca.pem"), verify=endpoint.verify)
+        return docker.APIClient(endpoint.url, version=MINIMUM_DOCKER_API_VERSION, timeout=ANSWER_WITHIN, tls=tls)
+    except (DockerException, ValueError) as fault:  # nothing has been sent yet: the address or the certificates are wrong
+        raise RuntimeUnavailable(
+            f"{endpoint.url} ({endpoint.named_by}) cannot be used: {str(fault).split('. ', 1)[0]}",
+            "Correct DOCKER_HOST or the docker context, or set SDRUN_RUNTIME=docker|podman.",
+            id="runtime-failed",
+        ) from None

@@ -8,6 +8,8 @@ from sdrun.core.host import RuntimeFacts
 from sdrun.runtime import hardening
 from sdrun.runtime.client import ApiRuntime
 from sdrun.runtime.endpoints import RuntimeName
+from sdrun.runtime.faults import reading
+from sdrun.runtime.inventory import docker_facts
 from sdrun.runtime.protocol import ContainerSpec
 
 
@@ -17,17 +19,9 @@ class DockerRuntime(ApiRuntime):
     runtime_name: ClassVar[RuntimeName] = "docker"
 
     def facts(self) -> RuntimeFacts:
-        """Engine 28.2 (API 1.50) and later list the CDI devices they found. 25 to 28.1 only name the folders they would read,
-        so those are read here; before 25 there is no CDI."""
-        info = self._info
-        discovered = info.get("DiscoveredDevices")
-        if discovered is not None:
-            devices = tuple(str(row["ID"]) for row in discovered if row.get("Source") == "cdi")
-        else:
-            from sdrun.runtime.cdi import devices_in
-
-            devices = devices_in(info.get("CDISpecDirs") or ())
-        return RuntimeFacts("docker", self._version, devices, nvidia_runtime="nvidia" in (info.get("Runtimes") or {}))
+        """See ContainerRuntime."""
+        with reading(self._endpoint):
+            return docker_facts(self._version, self._info)
 
     def create(self, spec: ContainerSpec, name: str) -> str:
         """See ApiRuntime."""

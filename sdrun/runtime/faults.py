@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sdrun.errors import RuntimeUnavailable, SdrunError, UsageProblem
+from sdrun.errors import RuntimeUnavailable, SdrunError
 from sdrun.runtime.endpoints import Endpoint
 
 START = {
@@ -16,20 +17,28 @@ START = {
 
 @contextmanager
 def translated(endpoint: Endpoint) -> Iterator[None]:
-    """Runs client calls; whatever they raise leaves as an SdrunError."""
+    """Runs client calls; whatever they raise leaves as an SdrunError. Holds nothing but calls: an error of the caller's own
+    code would be told as one of the daemon."""
     import docker.errors
     import requests
     import urllib3
 
     try:
         yield
-    except SdrunError:
-        raise
     except docker.errors.APIError as fault:
         raise _answered(fault, endpoint) from None
+    except json.JSONDecodeError as fault:
+        raise nonsense(endpoint, fault) from None
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, docker.errors.DockerException) as fault:
         raise unreachable(fault, endpoint) from None
-    except (ValueError, KeyError, TypeError) as fault:  # JSON that is none, or an answer without its fields
+
+
+@contextmanager
+def reading(endpoint: Endpoint) -> Iterator[None]:
+    """Takes an answer apart; one without the fields of Docker's API leaves as RuntimeUnavailable."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise nonsense(endpoint, fault) from None
 
 
@@ -38,15 +47,6 @@ def _answered(fault: Exception, endpoint: Endpoint) -> SdrunError:
     from sdrun.catalog.diagnoses import diagnose_runtime
 
     text = str(getattr(fault, "explanation", None) or fault)
-    if "invalid reference format" in text:
-        return UsageProblem("that is not the name of an image", "Name it as NAME:TAG or NAME@sha256:DIGEST.", detail=text)
-    if "docker-init" in text and "not found" in text:
-        return RuntimeUnavailable(
-            f"{endpoint.runtime} lacks its init program docker-init",
-            "sudo apt-get install tini",
-            id="runtime-failed",
-            detail=text,
-        )
     if (verdict := diagnose_runtime(text)) is not None:
         error = verdict.to_error()
         error.detail = text
@@ -80,6 +80,12 @@ def unreachable(fault: BaseException, endpoint: Endpoint) -> RuntimeUnavailable:
     if "timed out" in str(fault).lower() or isinstance(cause, TimeoutError):
         return RuntimeUnavailable(
             f"{name} does not answer on {where}", f"Restart it: sudo systemctl restart {name}", id="runtime-down"
+        )
+    if isinstance(cause, OSError) and not isinstance(cause, ConnectionError):  # no such name, no route, a certificate refused
+        return RuntimeUnavailable(
+            f"{name} cannot be reached on {where} ({endpoint.named_by}): {cause.strerror or cause}",
+            "Correct the address or the network, or set SDRUN_RUNTIME=docker|podman.",
+            id="runtime-down",
         )
     if isinstance(cause, ConnectionError) or "Connection aborted" in str(fault) or "ProtocolError" in type(fault).__name__:
         return _gone(endpoint, fault)

@@ -15,6 +15,9 @@ from typing import Any
 from sdrun.runtime.protocol import ContainerSpec, Mount
 
 RUN_LABEL = "io.sdrun.run"
+# The engine splits a prompt with std::regex, whose recursion grows with the text: with the usual 8 MiB a prompt of 32 kB ends
+# in a crash; with 64 MiB every argument that Linux can pass (128 KiB) is read (measured: 32 MiB are too few).
+STACK_BYTES = 64 * 1024 * 1024
 PIDS_LIMIT = 4096  # far above what CUDA and OpenMP start on a 256-thread host, far below a fork bomb
 TMPFS_OPTIONS = ("rw", "noexec", "nosuid", "nodev", "size=67108864", "mode=1777")
 SECURITY_OPTIONS = ("no-new-privileges",)
@@ -61,7 +64,7 @@ def security_options(traits: DaemonTraits) -> list[str]:
 
 def docker_host_config(spec: ContainerSpec, traits: DaemonTraits) -> dict[str, Any]:
     """The arguments of docker-py's create_host_config."""
-    from docker.types import DeviceRequest
+    from docker.types import DeviceRequest, Ulimit
     from docker.types import Mount as BindMount
 
     requests = []
@@ -77,6 +80,7 @@ def docker_host_config(spec: ContainerSpec, traits: DaemonTraits) -> dict[str, A
         "cap_drop": ["ALL"],
         "security_opt": security_options(traits),
         "pids_limit": PIDS_LIMIT,
+        "ulimits": [Ulimit(name="stack", soft=STACK_BYTES, hard=STACK_BYTES)],
         "mounts": [BindMount(m.target, str(m.source), type="bind", read_only=m.read_only) for m in spec.mounts],
         "tmpfs": {path: ",".join(TMPFS_OPTIONS) for path in spec.tmpfs},
         "port_bindings": {f"{inside}/tcp": ("127.0.0.1", outside) for inside, outside in spec.ports.items()},
@@ -122,6 +126,7 @@ def podman_spec(spec: ContainerSpec, name: str, traits: DaemonTraits) -> dict[st
         "cap_drop": ["ALL"],
         "no_new_privileges": True,
         "resource_limits": limits,
+        "r_limits": [{"type": "RLIMIT_STACK", "soft": STACK_BYTES, "hard": STACK_BYTES}],
         "init": True,
         "remove": True,
     }
@@ -141,7 +146,7 @@ def command_line(spec: ContainerSpec, traits: DaemonTraits, runtime: str) -> lis
     argv = [runtime, "run", "--rm", "--init", "--network", spec.network, "--read-only", "--cap-drop", "ALL"]
     for option in security_options(traits):
         argv += ["--security-opt", option]
-    argv += ["--pids-limit", str(PIDS_LIMIT), "--user", user(spec, traits, runtime)]
+    argv += ["--pids-limit", str(PIDS_LIMIT), "--ulimit", f"stack={STACK_BYTES}", "--user", user(spec, traits, runtime)]
     if (namespace := user_namespace(traits, runtime)) is not None:
         argv += ["--userns", namespace]
     if spec.memory_bytes is not None:

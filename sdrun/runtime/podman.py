@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 from sdrun.core.host import RuntimeFacts
 from sdrun.runtime import hardening
-from sdrun.runtime.cdi import DEFAULT_FOLDERS, devices_in
 from sdrun.runtime.client import ApiRuntime
 from sdrun.runtime.endpoints import RuntimeName
+from sdrun.runtime.inventory import podman_facts
 from sdrun.runtime.protocol import ContainerSpec
 
 _LIBPOD = "/v4.0.0/libpod"  # the oldest version of Podman's own API that Podman 4 and later answer to
@@ -20,9 +20,8 @@ class PodmanRuntime(ApiRuntime):
     runtime_name: ClassVar[RuntimeName] = "podman"
 
     def facts(self) -> RuntimeFacts:
-        """Podman reads CDI specifications itself at each start and lists none, so the folders are read here. It has no hook of
-        NVIDIA's: GPUs come by CDI."""
-        return RuntimeFacts("podman", self._version, devices_in(DEFAULT_FOLDERS), nvidia_runtime=False)
+        """See ContainerRuntime."""
+        return podman_facts(self._version)
 
     def create(self, spec: ContainerSpec, name: str) -> str:
         """See ApiRuntime."""

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sdrun.errors import RuntimeUnavailable, SdrunError
+from sdrun.errors import RuntimeUnavailable
 from sdrun.runtime.protocol import Exit, OutputSink, Stream
 
 _HEADER = struct.Struct(">BxxxL")  # docs.docker.com/reference/api/engine: attach, "Stream format"
@@ -65,7 +65,7 @@ class Calls(Protocol):
 @dataclass(slots=True)
 class _Ending:
     exit: Exit | None = None
-    error: SdrunError | None = None
+    error: Exception | None = None
 
 
 def frames(connection: Socket) -> Iterator[tuple[Stream, bytes]]:
@@ -92,15 +92,13 @@ def ending(events: Iterator[dict[str, Any]], out_of_memory: Callable[[], bool]) 
     code: int | None = None
     oom = False
     for event in events:
-        action = str(event.get("Action", ""))
+        action, when, exit_code = _event(event)
         if action == "start":
-            started = int(event["timeNano"])
+            started = when
         elif action == "oom":
             oom = True
         elif action in ("die", "died"):
-            died = int(event["timeNano"])
-            attributes = event.get("Actor", {}).get("Attributes", {})
-            code = int(attributes.get("exitCode") or attributes.get("containerExitCode") or 0)
+            died, code = when, exit_code
             oom = oom or (code == 137 and out_of_memory())
         elif action in ("destroy", "remove"):
             break
@@ -109,6 +107,21 @@ def ending(events: Iterator[dict[str, Any]], out_of_memory: Callable[[], bool]) 
             "the container runtime stopped while the engine was running", "Run: sdrun doctor", id="runtime-down"
         )
     return Exit(code, oom, max(0, died - started) / 1e9 if started else 0.0)
+
+
+def _event(event: dict[str, Any]) -> tuple[str, int, int]:
+    """What happened, when (nanoseconds), and the exit code where a process ended."""
+    try:
+        attributes = event.get("Actor", {}).get("Attributes", {})
+        code = attributes.get("exitCode") or attributes.get("containerExitCode") or 0
+        return str(event.get("Action", "")), int(event.get("timeNano", 0)), int(code)
+    except (AttributeError, TypeError, ValueError) as fault:
+        raise RuntimeUnavailable(
+            "the container runtime tells of a run in a way that sdrun does not know",
+            "Run: sdrun doctor",
+            id="runtime-failed",
+            detail=str(fault),
+        ) from None
 
 
 def run(calls: Calls, on_output: OutputSink) -> Exit:
@@ -163,12 +176,12 @@ def _follow(calls: Calls, state: _State, output: queue.SimpleQueue[tuple[Stream,
             output.put(item)
         container = state.container
         result.exit = ending(events, lambda: calls.was_out_of_memory(container))
-    except SdrunError as error:
-        result.error = error
-    except (ValueError, KeyError, TypeError, OSError) as fault:
+    except OSError as fault:
         result.error = RuntimeUnavailable(
             "the container runtime broke off in the middle of a run", "Run: sdrun doctor", id="runtime-down", detail=str(fault)
         )
+    except Exception as fault:  # noqa: BLE001 (it is raised again, in the thread that asked for the run)
+        result.error = fault
     finally:
         if result.exit is None and result.error is None:
             result.error = RuntimeUnavailable("the run was cancelled", "", id="runtime-failed")

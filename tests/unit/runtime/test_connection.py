@@ -18,7 +18,7 @@ from sdrun.errors import RuntimeUnavailable, UsageProblem
 from sdrun.runtime import connect, connection
 from sdrun.runtime.cdi import devices_in
 from sdrun.runtime.endpoints import Endpoint, docker_endpoints, podman_endpoints, wanted
-from sdrun.runtime.faults import unreachable
+from sdrun.runtime.faults import reading, translated, unreachable
 
 DOCKER = Endpoint("docker", "unix:///var/run/docker.sock", "the default socket")
 
@@ -138,6 +138,35 @@ def test_unknown_runtime_and_scheme(tmp_path: Path) -> None:
     with pytest.raises(UsageProblem):
         connect("lxc", {})
     assert failure({"DOCKER_HOST": "ssh://host", "HOME": str(tmp_path)}).id == "runtime-failed"
+
+
+@pytest.mark.parametrize(
+    ("address", "id", "said"),
+    [
+        ("tcp://name.invalid:2375", "runtime-down", "cannot be reached"),
+        ("tcp://127.0.0.1:port", "runtime-failed", "cannot be used"),
+        ("tcp://127.0.0.1:99999999", "runtime-failed", "cannot be used"),
+        ("tcp://", "runtime-failed", "cannot be used"),
+    ],
+)
+def test_addresses_that_lead_nowhere(address: str, id: str, said: str, tmp_path: Path) -> None:
+    error = failure({"DOCKER_HOST": address, "HOME": str(tmp_path)})
+    assert error.id == id
+    assert said in error.message
+    assert "DOCKER_HOST" in error.message
+
+
+def test_certificates_that_are_not_there(tmp_path: Path) -> None:
+    error = failure({"DOCKER_HOST": "tcp://127.0.0.1:9", "DOCKER_TLS_VERIFY": "1", "HOME": str(tmp_path)})
+    assert error.id == "runtime-failed"
+    assert "cannot be used" in error.message
+
+
+def test_only_calls_are_translated() -> None:
+    with pytest.raises(TypeError), translated(DOCKER):
+        raise TypeError("a defect")
+    with pytest.raises(RuntimeUnavailable, match="no container runtime"), reading(DOCKER):
+        raise KeyError("Id")
 
 
 def test_where_docker_is_looked_for(tmp_path: Path) -> None:

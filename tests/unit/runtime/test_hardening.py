@@ -45,6 +45,7 @@ def test_docker_is_told_everything() -> None:
     assert config["auto_remove"] is True
     assert config["init"] is True
     assert 0 < config["pids_limit"] <= 4096
+    assert [(limit["Name"], limit["Soft"]) for limit in config["ulimits"]] == [("stack", 64 * 2**20)]
     assert [(m["Source"], m["ReadOnly"]) for m in config["mounts"]] == [("/models/a,b.gguf", True), ("/out", False)]
     options = config["tmpfs"]["/tmp"].split(",")
     assert {"noexec", "nosuid", "nodev"} <= set(options)

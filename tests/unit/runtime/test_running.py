@@ -147,3 +147,9 @@ def test_garbage_from_the_daemon_is_no_traceback() -> None:
     with pytest.raises(RuntimeUnavailable) as caught:
         run(Daemon(Pipe([]), [{"Action": "start", "timeNano": "soon"}]), lambda *_: None)
     assert caught.value.exit_code == 6
+
+
+def test_a_defect_of_the_callers_own_is_not_told_as_the_daemons() -> None:
+    daemon = Daemon(Pipe([]), [], create=TypeError("our own"))
+    with pytest.raises(TypeError, match="our own"):
+        run(daemon, lambda stream, data: None)
