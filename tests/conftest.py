@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -16,6 +18,12 @@ from sdrun.errors import RuntimeUnavailable
 from sdrun.runtime import connect
 from sdrun.runtime.fake import FakeRuntime
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage
+
+# The same examples every time, so that a run says something about the change and not about luck; new ones by
+# HYPOTHESIS_PROFILE=search. No deadline: the machines that run this are shared.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(scope="session")

@@ -64,5 +64,6 @@ def cuda_failure(code: object) -> str:
     """The sentence for libcuda failing with `code` (`"missing"`: there is no libcuda.so.1)."""
     if code == "missing":
         return "libcuda.so.1 is missing: install the NVIDIA driver with its libraries."
-    known = _CUDA.get(code, f"the driver does not work; {DMESG}") if isinstance(code, int) else "its answer cannot be read"
-    return f"libcuda failed with code {code}: {known}."
+    if not isinstance(code, int):
+        return "libcuda's answer cannot be read."
+    return f"libcuda failed with code {code}: {_CUDA.get(code, f'the driver does not work; {DMESG}')}."
