@@ -17,6 +17,8 @@ from sdrun.runtime.protocol import ContainerSpec, Mount
 RUN_LABEL = "io.sdrun.run"
 # The engine splits a prompt with std::regex, whose recursion grows with the text: with the usual 8 MiB a prompt of 32 kB ends
 # in a crash; with 64 MiB every argument that Linux can pass (128 KiB) is read (measured: 32 MiB are too few).
+# Docker only: of Podman one limit asked for takes away the default limits of its settings (seen with 4.3.1), and then the
+# container may not start where the caller has less than those.
 STACK_BYTES = 64 * 1024 * 1024
 PIDS_LIMIT = 4096  # far above what CUDA and OpenMP start on a 256-thread host, far below a fork bomb
 TMPFS_OPTIONS = ("rw", "noexec", "nosuid", "nodev", "size=67108864", "mode=1777")
@@ -126,7 +128,6 @@ def podman_spec(spec: ContainerSpec, name: str, traits: DaemonTraits) -> dict[st
         "cap_drop": ["ALL"],
         "no_new_privileges": True,
         "resource_limits": limits,
-        "r_limits": [{"type": "RLIMIT_STACK", "soft": STACK_BYTES, "hard": STACK_BYTES}],
         "init": True,
         "remove": True,
     }
@@ -146,7 +147,9 @@ def command_line(spec: ContainerSpec, traits: DaemonTraits, runtime: str) -> lis
     argv = [runtime, "run", "--rm", "--init", "--network", spec.network, "--read-only", "--cap-drop", "ALL"]
     for option in security_options(traits):
         argv += ["--security-opt", option]
-    argv += ["--pids-limit", str(PIDS_LIMIT), "--ulimit", f"stack={STACK_BYTES}", "--user", user(spec, traits, runtime)]
+    argv += ["--pids-limit", str(PIDS_LIMIT), "--user", user(spec, traits, runtime)]
+    if runtime == "docker":
+        argv += ["--ulimit", f"stack={STACK_BYTES}"]
     if (namespace := user_namespace(traits, runtime)) is not None:
         argv += ["--userns", namespace]
     if spec.memory_bytes is not None:
