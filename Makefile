@@ -13,7 +13,7 @@ quickstart:
 # Everything: style, types, layers, unit and property tests, and the integration tests against the real runtime and image.
 test: $(VENV)/.dev runtime lint
 	$(BIN)/sdrun build cpu
-	$(BIN)/pytest -n 2 -m "not gpu" --cov=sdrun.core --cov-branch --cov-report=term-missing:skip-covered
+	$(BIN)/pytest -n 2 -m "not gpu" --cov=sdrun.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

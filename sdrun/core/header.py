@@ -61,14 +61,6 @@ class Header:
         return sum(tensor.parameters for tensor in self.tensors)
 
     @property
-    def types(self) -> Mapping[str, int]:
-        """Bytes stored in each type, the most first."""
-        counted: Counter[str] = Counter()
-        for tensor in self.tensors:
-            counted[tensor.type] += tensor.bytes
-        return MappingProxyType(dict(counted.most_common()))
-
-    @property
     def quantisation(self) -> str:
         """The type that most of the numbers in matrices have, in lower case (`q4_0`, `f16`); empty where nothing is known."""
         return main_type(self.tensors)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sdrun.core.family import Compute, find
+from collections.abc import Sequence
+
+from sdrun.core.family import Compute, Kind, find
 from sdrun.core.fileset import ALL_IN_ONE, FilePart, FileSet
 from sdrun.core.fit import Needs
 from sdrun.core.header import BLOCKS, TensorInfo
@@ -47,8 +49,8 @@ def needs(files: FileSet, width: int, height: int, *, encodes: bool = False) -> 
         reading=max((part.kind.buffer_mib for part in text if part.kind), default=0.0),
         drawing=drawing[0],
         drawing_flash=drawing[1],
-        decoding=factor * _decoding(autoencoder, width * height),
-        decoding_tiled=factor * _decoding(autoencoder, tile),
+        decoding=factor * _decoding(autoencoder.kind, autoencoder.tensors, width * height),
+        decoding_tiled=factor * _decoding(autoencoder.kind, autoencoder.tensors, tile),
         measured=family.compute.measured,
     )
 
@@ -89,13 +91,11 @@ def _drawing(compute: Compute, diffusion: FilePart, width: int, height: int) -> 
     return max(matrices + compute.linear * row, _FLOOR * compute.flash * row), compute.flash * row
 
 
-def _decoding(autoencoder: FilePart, pixels: int) -> float:
+def _decoding(kind: Kind, tensors: Sequence[TensorInfo], pixels: int) -> float:
     """The decoder's buffer: rows of pixels, or for very large pictures the attention matrix in its middle."""
-    if autoencoder.kind is None:
-        return 0.0
     scale, matrix = 1.0, 0.0
-    if autoencoder.kind.name.startswith("kl-"):
-        entry = next(iter(find(autoencoder.tensors, ("decoder.conv_in.weight",))), None)
+    if kind.name.startswith("kl-"):
+        entry = next(iter(find(tensors, ("decoder.conv_in.weight",))), None)
         scale = entry.size(3) / _USUAL_DECODER if entry is not None else 1.0
         matrix = 1.1 * (pixels / 64) ** 2 * 4 / MIB
-    return max(autoencoder.kind.per_pixel * scale * pixels / MIB, matrix)
+    return max(kind.per_pixel * scale * pixels / MIB, matrix)
