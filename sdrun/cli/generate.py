@@ -200,12 +200,14 @@ def _fetching(console: Console, connection: _Connection, build: bool, dry_run: b
 
 def _build(console: Console, runtime: ContainerRuntime, wanted: Build) -> None:
     """Builds the target the resolver asks for. Raises UsageProblem where the catalogue does not have it."""
+    from sdrun.build.choice import on_platform
     from sdrun.build.image import build
     from sdrun.catalog.engines import engines
     from sdrun.cli.build import Display, summary
     from sdrun.cli.selection import selected
 
-    catalogue, (target, *_) = selected(wanted.target)
+    catalogue, rows = selected(wanted.target)
+    (target, *_) = on_platform(rows, wanted.platform)
     shown = Display(console)
     try:
         built = build(

@@ -76,12 +76,12 @@ def test_what_the_targets_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "capability", [c for c in load_cuda_facts().capabilities if "tegra" not in load_cuda_facts().capabilities[c].platforms]
+    "capability",
+    # 10.7 needs a toolkit whose driver nobody has published yet
+    [c for c, row in load_cuda_facts().capabilities.items() if "tegra" not in row.platforms and str(c) != "10.7"],
 )
 def test_a_refusal_names_a_target_that_exists(capability: ComputeCapability) -> None:
     suggested = better_target(capability, load_cuda_facts())
-    if str(capability) == "10.7":
-        pytest.skip("needs a toolkit whose driver floor nobody has published")
     assert suggested in {str(row.id) for row in targets().rows}
 
 
