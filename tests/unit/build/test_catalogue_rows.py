@@ -48,9 +48,9 @@ FIRST = "targets:\n"  # rows put behind it stand first
 
 def test_one_row_adds_a_target(copy: Copy) -> None:
     """Which Dockerfile, bake plan and CI matrix follow from it: tests/unit/render/test_one_row.py."""
-    found = targets(copy("targets.yaml", FIRST, FIRST + '  - {target: cu124-sm87, sass: ["87"], platform: linux/arm64}\n')).rows
+    found = targets(copy("targets.yaml", FIRST, FIRST + '  - {target: cu124-sm75, sass: ["75"], platform: linux/arm64}\n')).rows
     row = found[0]
-    assert (row.tag, row.name) == ("sdcpp-90e87bc-cu124-sm87", "cu124-sm87-arm64")
+    assert (row.tag, row.name) == ("sdcpp-90e87bc-cu124-sm75", "cu124-sm75-arm64")
     assert (str(row.min_driver), row.cpu_level, row.toolchains) == ("525.60.13", "armv8.2-a", ("debian", "nvidia"))
     assert len(found) == len(targets().rows) + 1
 
@@ -83,6 +83,12 @@ def test_what_the_targets_are() -> None:
 def test_a_refusal_names_a_target_that_exists(capability: ComputeCapability) -> None:
     suggested = better_target(capability, load_cuda_facts())
     assert suggested in {str(row.id) for row in targets().rows}
+
+
+@pytest.mark.parametrize("capability", ["8.7", "9.0", "11.0", "12.1"])
+def test_a_refusal_on_arm64_does_too(capability: str) -> None:
+    suggested = better_target(ComputeCapability.parse(capability), load_cuda_facts())
+    assert (suggested, "linux/arm64") in {(str(row.id), row.platform) for row in targets().rows}
 
 
 @pytest.mark.parametrize(
