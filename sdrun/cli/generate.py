@@ -14,7 +14,7 @@ from sdrun.cli.console import Console
 if TYPE_CHECKING:
     from sdrun.core.policy import Build
     from sdrun.launch.choosing import Fetching, Wishes
-    from sdrun.launch.generate import Outcome
+    from sdrun.launch.generate import Outcome, Prepared
     from sdrun.launch.request import Request
     from sdrun.runtime.protocol import ContainerRuntime
 
@@ -115,9 +115,10 @@ def command(
         fit=fit,
     )
     wishes = Wishes(gpu, allow_cpu, allow_jit, image, index or console.settings().index)
-    outcome = _run(console, request, wishes, build, dry_run, started)
-    if outcome is None:
+    if dry_run:
+        _print_command(console, _prepare(console, request, wishes, build), as_json)
         return
+    outcome = _run(console, request, wishes, build, started)
     if as_json:
         console.document(outcome.to_json())
     else:
@@ -142,11 +143,38 @@ def _after_dashes(words: list[str]) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _run(console: Console, request: Request, wishes: Wishes, build: bool, dry_run: bool, started: float) -> Outcome | None:
+def _prepare(console: Console, request: Request, wishes: Wishes, build: bool) -> tuple[Prepared, ContainerRuntime]:
+    """For --dry-run: everything decided, nothing fetched, built or started."""
+    from sdrun.launch.generate import prepare
+    from sdrun.launch.watch import Listener
+
+    connection = _Connection(console)
+    fetching = _fetching(console, connection, build, dry_run=True)
+    return prepare(request, wishes, fetching, Listener(console.note, console.detail), connection.get)
+
+
+def _print_command(console: Console, decided: tuple[Prepared, ContainerRuntime], as_json: bool) -> None:
+    import shlex
+
+    from sdrun.launch.generate import command_line
+
+    command = command_line(*decided)
+    folder = decided[0].destination.folder
+    if not folder.exists():  # --mount makes none
+        console.note(f"make its folder first: {shlex.join(['mkdir', '-p', str(folder)])}")
+    plan = decided[0].chosen.plan
+    facts = {"target": plan.target, "image": decided[0].chosen.image, "code_path": plan.code_path}
+    if as_json:
+        console.document({"schema": "sdrun.command/v1", "command": command, **facts})
+    else:
+        console.result(shlex.join(command))
+
+
+def _run(console: Console, request: Request, wishes: Wishes, build: bool, started: float) -> Outcome:
     from sdrun.cli.downloads import Downloads
     from sdrun.cli.live import display
     from sdrun.errors import Interrupted
-    from sdrun.launch.generate import command_line, generate, prepare
+    from sdrun.launch.generate import generate, prepare
     from sdrun.launch.stopping import stoppable
     from sdrun.launch.watch import Listener
 
@@ -154,20 +182,17 @@ def _run(console: Console, request: Request, wishes: Wishes, build: bool, dry_ru
     downloads = Downloads(console)
     listener = Listener(console.note, console.detail, shown.progress, shown.output, downloads.show)
     connection = _Connection(console)
-    fetching = _fetching(console, connection, build, dry_run)
+    fetching = _fetching(console, connection, build, dry_run=False)
     try:
         with stoppable():
             prepared, runtime = prepare(request, wishes, fetching, listener, connection.get)
             downloads.close()
-            if not dry_run:
-                return generate(prepared, runtime, listener, started)
+            return generate(prepared, runtime, listener, started)
     except KeyboardInterrupt:
-        raise Interrupted("stopped before the engine was started", "") from None
+        raise Interrupted("stopped before the engine was started", "Run the same command again.") from None
     finally:
         downloads.close()
         shown.close()
-    console.result(command_line(prepared, runtime))
-    return None
 
 
 class _Connection:

@@ -33,7 +33,7 @@ def command(
     if not (print_command or repeat):
         console.document(record.to_json()) if as_json else console.result(describe(record, keyword))
         return
-    again = _again(record, model, output)
+    again = _again(record, model, output, console)
     for note in again.notes:
         console.note(note)
     if print_command:
@@ -42,22 +42,22 @@ def command(
         _run(console, record, again, as_json, chosen=model is not None)
 
 
-def _again(record: Record, model: str | None, output: Path | None) -> Repeat:
+def _again(record: Record, model: str | None, output: Path | None, console: Console) -> Repeat:
     from sdrun.catalog.engines import engines
     from sdrun.launch.repeat import repeat
 
     known = {name for engine in engines().values() for name in engine.samplers}
-    return repeat(record, model, output, known, _is_here)
+    return repeat(record, model, output, known, lambda image: _is_here(image, console))
 
 
-def _is_here(image: str) -> bool:
+def _is_here(image: str, console: Console) -> bool:
     """Whether an image with sdrun's labels has that content id or digest. Without a runtime none is."""
     from sdrun.core.labels import TARGET
     from sdrun.errors import RuntimeUnavailable
     from sdrun.runtime import connect
 
     try:
-        found = connect().image(image)
+        found = connect(console.settings().runtime).image(image)
     except RuntimeUnavailable:
         return False
     return found is not None and TARGET in found.labels
@@ -83,7 +83,9 @@ def _run(console: Console, record: Record, again: Repeat, as_json: bool, *, chos
     console.note(again.line)
     sys.stdout.flush()
     sys.stderr.flush()
-    words = [*(["--quiet"] if console.quiet else []), *again.arguments, *(["--json"] if as_json else [])]
+    words = ["--config", str(console.config)] if console.config else []
+    words += [*(["--quiet"] if console.quiet else []), *(["--verbose"] if console.verbose else [])]
+    words += [*again.arguments, *(["--json"] if as_json else [])]
     os.execv(sys.executable, [sys.executable, "-m", "sdrun", *words])
 
 

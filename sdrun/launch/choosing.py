@@ -16,7 +16,7 @@ from sdrun.core.index import Index, IndexImage
 from sdrun.core.labels import CPU_LEVEL, ENGINE, TARGET, index_image_from_labels
 from sdrun.core.plan import Plan, Refusal
 from sdrun.core.policy import Build, Policy
-from sdrun.errors import RuntimeUnavailable, VerificationFailed, from_refusal
+from sdrun.errors import RuntimeUnavailable, UsageProblem, VerificationFailed, from_refusal
 from sdrun.runtime.protocol import ContainerRuntime, GpuRequest, LocalImage
 
 _TRIAL = "sdrun-trial:"  # a build under way, not proven yet
@@ -138,6 +138,8 @@ def _index(runtime: ContainerRuntime, wishes: Wishes, fetching: Fetching) -> Ind
 
 
 def _named(runtime: ContainerRuntime, reference: str, fetching: Fetching) -> LocalImage:
+    if not reference.strip():
+        raise UsageProblem("--image names no image", "Name a tag, digest, id or target, or leave --image out.")
     image = runtime.image(reference)
     if image is not None:
         return image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,11 @@ _OWN_OPTIONS: Mapping[str, str] = {
     "-M": "",
     "--mode": "",
     "--preview": "",
+    "-s": "--seed",
+    "--seed": "--seed",
+    "-h": "",
+    "--help": "",
+    "--version": "",
     "--preview-path": "",
 }
 _ENVIRONMENT: Mapping[str, str] = {
@@ -122,7 +128,9 @@ def passed_through(arguments: Sequence[str]) -> tuple[list[str], list[Mount]]:
             raise UsageProblem(f"the engine argument {word} cannot be passed on", remedy)
         words.append(word)
         if word in _PATH_OPTIONS and (value := next(rest, None)) is not None:
-            path = Path(value).expanduser()
+            path = Path(value)
+            with suppress(RuntimeError):  # a tilde that is nobody's is a name like any other
+                path = path.expanduser()
             if not path.exists():
                 raise UsageProblem(f"{value!r}, named by {word}, does not exist", "Check the path.", id="file-missing")
             target = f"/inputs/{len(mounts)}/{path.resolve().name}"

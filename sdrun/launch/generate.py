@@ -179,10 +179,10 @@ def _check(request: Request) -> None:
     check(request, tuple(samplers), tuple(dict.fromkeys(name for engine in rows for name in engine.schedulers)))
 
 
-def command_line(prepared: Prepared, runtime: ContainerRuntime) -> str:
-    """The container command, quoted for a POSIX shell, that writes the picture straight to its place."""
+def command_line(prepared: Prepared, runtime: ContainerRuntime) -> list[str]:
+    """The container command, as words, that writes the picture straight to its place."""
     place = prepared.destination
-    return shlex.join(runtime.command_line(prepared.spec(place.folder, place.direct_name, _run_name())))
+    return runtime.command_line(prepared.spec(place.folder, place.direct_name, _run_name()))
 
 
 def generate(prepared: Prepared, runtime: ContainerRuntime, listener: Listener, started: float) -> Outcome:
@@ -205,7 +205,9 @@ def generate(prepared: Prepared, runtime: ContainerRuntime, listener: Listener, 
             size = watch.aligned if watch.aligned and prepared.size else prepared.size
             files = publish(prepared.destination, folder, size)
     except KeyboardInterrupt:
-        raise Interrupted("stopped; no container and no unfinished picture was left behind", "") from None
+        raise Interrupted(
+            "stopped; no container and no unfinished picture was left behind", "Run the same command again."
+        ) from None
     except SdrunError as error:
         _point_to(error, log.path)
         raise

@@ -6,17 +6,8 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
+from sdrun.catalog.cpu_levels import load_cpu_levels
 from sdrun.errors import EngineFailed
-
-# x86-64 psABI levels (gitlab.com/x86-psABIs/x86-64-ABI, section 3.1.1) by the names in /proc/cpuinfo; each level includes the
-# ones before it. `pni` is SSE3, `abm` LZCNT, `cx16` CMPXCHG16B.
-_ADDED: dict[str, frozenset[str]] = {
-    "x86-64": frozenset({"cmov", "cx8", "fpu", "fxsr", "mmx", "syscall", "sse", "sse2"}),
-    "x86-64-v2": frozenset({"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"}),
-    "x86-64-v3": frozenset({"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"}),
-    "x86-64-v4": frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}),
-}
-_LEVELS = tuple(_ADDED)
 
 
 def missing_features(level: str, cpuinfo: str) -> tuple[str, ...]:
@@ -25,9 +16,7 @@ def missing_features(level: str, cpuinfo: str) -> tuple[str, ...]:
     >>> missing_features("x86-64-v2", "flags : cmov cx8 fpu fxsr mmx syscall sse sse2 cx16 lahf_lm popcnt pni sse4_1 ssse3")
     ('sse4_2',)
     """
-    if level not in _LEVELS:
-        return ()
-    wanted = frozenset().union(*(_ADDED[name] for name in _LEVELS[: _LEVELS.index(level) + 1]))
+    wanted = load_cpu_levels().get(level, frozenset())
     line = next((line for line in cpuinfo.splitlines() if line.split(":")[0].strip() == "flags"), None)
     return () if line is None else tuple(sorted(wanted - set(line.split(":", 1)[1].split())))
 

@@ -63,6 +63,12 @@ def _none_there(choice: str | None, env: Mapping[str, str]) -> RuntimeUnavailabl
 def _open(endpoint: Endpoint) -> ApiRuntime:
     from sdrun.runtime.faults import nonsense, reading, translated
 
+    if not endpoint.url:
+        raise RuntimeUnavailable(
+            f"the {endpoint.named_by} does not exist, or names no address",
+            "Choose one of those that docker context ls shows: docker context use default, or unset DOCKER_CONTEXT.",
+            id="runtime-failed",
+        )
     if not endpoint.url.startswith(("unix://", "tcp://", "http://", "https://")):
         raise RuntimeUnavailable(
             f"{endpoint.url.split(':', 1)[0]}:// addresses ({endpoint.named_by}) are not supported",

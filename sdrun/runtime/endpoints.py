@@ -54,7 +54,7 @@ def docker_endpoints(env: Mapping[str, str]) -> list[Endpoint]:
         tls = Path(env.get("DOCKER_CERT_PATH") or docker_config_dir(env)) if verify or env.get("DOCKER_TLS") else None
         return [Endpoint("docker", host, "DOCKER_HOST", tls, verify)]
     if (context := _context(env)) is not None:
-        return [context]
+        return [context]  # also where that context is not there: Docker itself refuses then
     endpoints = [Endpoint("docker", f"unix://{DOCKER_SOCKET}", "the default socket")]
     if runtime_dir := env.get("XDG_RUNTIME_DIR"):
         endpoints.append(Endpoint("docker", f"unix://{runtime_dir}/docker.sock", "the rootless socket"))
@@ -83,7 +83,7 @@ def docker_config_dir(env: Mapping[str, str]) -> Path:
 
 
 def _context(env: Mapping[str, str]) -> Endpoint | None:
-    """The endpoint of the current docker context; None for `default` or where none can be read.
+    """The endpoint of the current docker context; None for `default`. Of a context that is not there the address is empty.
 
     Layout: config.json names it (`currentContext`), contexts/meta/SHA256(NAME)/meta.json holds the host, contexts/tls/
     SHA256(NAME)/docker the certificates (docs.docker.com/engine/manage-resources/contexts)."""
@@ -95,8 +95,6 @@ def _context(env: Mapping[str, str]) -> Endpoint | None:
     meta = _read(folder / "contexts" / "meta" / key / "meta.json")
     endpoint = _mapping(_mapping(meta, "Endpoints"), "docker")
     host = _text(endpoint, "Host")
-    if not host:
-        return None
     tls = folder / "contexts" / "tls" / key / "docker"
     return Endpoint(
         "docker", host, f"docker context {name!r}", tls if tls.is_dir() else None, endpoint.get("SkipTLSVerify") is not True

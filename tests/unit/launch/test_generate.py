@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -158,7 +157,18 @@ def test_options_reach_the_engine(request_: Request, fake_runtime: FakeRuntime) 
 
 
 @pytest.mark.parametrize(
-    "arguments", [("-o", "x"), ("--mode", "convert"), ("--prompt", "x"), ("--mask", "nowhere.png"), ("--preview", "vae")]
+    "arguments",
+    [
+        ("-o", "x"),
+        ("--mode", "convert"),
+        ("--prompt", "x"),
+        ("--mask", "nowhere.png"),
+        ("--mask", "~no-such-user/x.png"),
+        ("--preview", "vae"),
+        ("--seed", "7"),
+        ("--help",),
+        ("--version",),
+    ],
 )
 def test_engine_arguments_that_are_refused(arguments: tuple[str, ...], request_: Request, fake_runtime: FakeRuntime) -> None:
     with pytest.raises(UsageProblem):
@@ -224,8 +234,14 @@ def test_an_interrupt_leaves_nothing(request_: Request, fake_runtime: FakeRuntim
     assert error.exit_code == 130
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_image_without_a_name(request_: Request, fake_runtime: FakeRuntime, name: str) -> None:
+    with pytest.raises(UsageProblem, match="--image names no image"):
+        prepare(request_, replace(ON_CPU, image=name), Fetching(), Listener(), lambda: fake_runtime, no_gpu())
+
+
 def test_a_dry_run_starts_nothing_and_writes_to_the_place(request_: Request, fake_runtime: FakeRuntime) -> None:
-    words = shlex.split(command_line(prepared(request_, fake_runtime), fake_runtime))
+    words = command_line(prepared(request_, fake_runtime), fake_runtime)
     assert words[:2] == ["docker", "run"]
     assert words[words.index("--output") + 1] == "/out/fox.png"
     assert f"type=bind,source={Path.cwd()},target=/out" in words

@@ -162,6 +162,12 @@ def test_certificates_that_are_not_there(tmp_path: Path) -> None:
     assert "cannot be used" in error.message
 
 
+def test_a_context_that_is_not_there(tmp_path: Path) -> None:
+    error = failure({"DOCKER_CONTEXT": "away", "HOME": str(tmp_path)})
+    assert error.id == "runtime-failed"
+    assert "docker context 'away' does not exist" in error.message
+
+
 def test_only_calls_are_translated() -> None:
     with pytest.raises(TypeError), translated(DOCKER):
         raise TypeError("a defect")
