@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sdrun.core.choose import Request, attempt
-from sdrun.core.closest import refusal
 from sdrun.core.facts import CudaFacts
 from sdrun.core.host import HostFacts
 from sdrun.core.index import Index
@@ -19,4 +18,8 @@ def resolve(host: HostFacts, index: Index, policy: Policy, facts: CudaFacts) -> 
     """
     request = Request(host, index, policy, facts)
     answer = attempt(request)
-    return answer if isinstance(answer, Plan) else refusal(request, answer)
+    if isinstance(answer, Plan):
+        return answer
+    from sdrun.core.closest import refusal  # and the sentences with it: 5 ms that a plan need not wait for
+
+    return refusal(request, answer)

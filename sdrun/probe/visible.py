@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from sdrun.core.host import HostFacts
-from sdrun.core.policy import DeviceOrder
+
+if TYPE_CHECKING:  # `sdrun detect` has no other use for the rules of choosing, which take 10 ms to import
+    from sdrun.core.policy import DeviceOrder
 
 _TOKEN = re.compile(r"[0-9]{1,4}|(?:GPU|MIG)-[0-9A-Za-z/-]{1,80}", re.ASCII)
 
