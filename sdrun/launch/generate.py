@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdrun.core.fileset import FileSet
@@ -192,7 +192,7 @@ def generate(prepared: Prepared, runtime: ContainerRuntime, listener: Listener, 
     log = RunLog(state_folder() / "logs", run)
     try:
         with stoppable(), private_folder(prepared.destination) as folder:
-            spec = prepared.spec(folder, prepared.destination.engine_name, run)
+            spec = replace(prepared.spec(folder, prepared.destination.engine_name, run), scratch=folder)
             listener.detail(shlex.join(runtime.command_line(spec)))
             watch = Watch(log, listener)
             exit = runtime.run(spec, watch.take)

@@ -12,6 +12,7 @@ from sdrun.core.host import RuntimeFacts
 from sdrun.core.labels import PLATFORM
 from sdrun.errors import VerificationFailed
 from sdrun.runtime import hardening, running
+from sdrun.runtime.caretaker import cared_for
 from sdrun.runtime.endpoints import Endpoint, RuntimeName
 from sdrun.runtime.faults import reading, translated
 from sdrun.runtime.protocol import ContainerSpec, Exit, LocalImage, OutputSink
@@ -115,7 +116,22 @@ class ApiRuntime:
 
     def run(self, spec: ContainerSpec, on_output: OutputSink) -> Exit:
         """See ContainerRuntime."""
-        return running.run(RunCalls(self, spec), on_output)
+        calls = RunCalls(self, spec)
+        with cared_for(self._endpoint.runtime, calls.name, spec.scratch):
+            return running.run(calls, on_output)
+
+    def remove(self, container: str) -> bool:
+        """Kills and removes the container of that name or id; False where there is none (any more)."""
+        import docker.errors
+
+        with translated(self._endpoint):
+            try:
+                self._api.remove_container(container, force=True, v=True)
+            except docker.errors.APIError as fault:
+                if fault.response is None or fault.response.status_code not in (404, 409):  # gone, or being removed
+                    raise
+                return fault.response.status_code == 409
+        return True
 
     def command_line(self, spec: ContainerSpec) -> list[str]:
         """See ContainerRuntime."""
@@ -138,12 +154,12 @@ class RunCalls:
         self._api = runtime._api
         self._endpoint = runtime.endpoint
         self._spec = spec
-        self._name = spec.name or f"sdrun-{os.urandom(6).hex()}"
+        self.name = spec.name or f"sdrun-{os.urandom(6).hex()}"
         self._open: list[Any] = []
 
     def create(self) -> str:
         with translated(self._endpoint):
-            return self._runtime.create(self._spec, self._name)
+            return self._runtime.create(self._spec, self.name)
 
     def attach(self, container: str) -> running.Socket:
         with translated(self._endpoint):
@@ -179,14 +195,7 @@ class RunCalls:
             self._api.start(container)
 
     def remove(self, container: str) -> None:
-        import docker.errors
-
-        with translated(self._endpoint):
-            try:
-                self._api.remove_container(container, force=True, v=True)
-            except docker.errors.APIError as fault:
-                if fault.response is None or fault.response.status_code not in (404, 409):  # gone, or being removed
-                    raise
+        self._runtime.remove(container)
 
     def was_out_of_memory(self, container: str) -> bool:
         with translated(self._endpoint):

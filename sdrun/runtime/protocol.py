@@ -35,7 +35,8 @@ class GpuRequest:
 class ContainerSpec:
     """One container to run. What is not said here is closed: no network, read-only root, no capabilities, no new
     privileges, removed at its end. `ports` (container port -> host port) are published on 127.0.0.1 and need `network`
-    `"bridge"`; `user` is `uid:gid`; `tmpfs` are container paths given an empty memory file system."""
+    `"bridge"`; `user` is `uid:gid`; `tmpfs` are container paths given an empty memory file system; `scratch` is a folder of
+    this run alone, which goes with the container where sdrun itself is killed."""
 
     image: str
     command: tuple[str, ...]
@@ -50,6 +51,7 @@ class ContainerSpec:
     tmpfs: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] | None = None
     memory_bytes: int | None = None
+    scratch: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,6 +165,35 @@ def test_a_printed_command_can_be_pasted(work: Path, environment: dict[str, str]
     assert real.returncode == 0, real.stderr
     with Image.open(odd / "real.png") as one, Image.open(odd / "pasted.png") as other:
         assert one.tobytes() == other.tobytes()  # the files differ in what they say of themselves
+
+
+def test_a_printed_command_in_json(work: Path, environment: dict[str, str]) -> None:
+    done = generate(*QUICK, "-p", "x", "-o", "new/x.png", "--dry-run", "--json", cwd=work, env=environment)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["schema"], document["code_path"]) == ("sdrun.command/v1", "cpu")
+    assert document["command"][:2] == ["docker", "run"]
+    assert f"mkdir -p {work / 'new'}" in done.stderr
+
+
+@pytest.mark.parametrize("after", [0.4, 0.7, 1.5])
+def test_sigkill_leaves_no_container_and_no_hidden_folder(work: Path, environment: dict[str, str], after: float) -> None:
+    argv = [sys.executable, "-m", "sdrun", "generate", *QUICK, "-p", "x", "--steps", "200", "-W", "256", "-H", "256"]
+    process = subprocess.Popen(argv, cwd=work, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(after)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 15
+    while (left := mine(work) or list(work.glob(".sdrun-*"))) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+
+
+def mine(folder: Path) -> list[str]:
+    """The containers, running or not, that have a folder below `folder` mounted."""
+    argv = ["docker", "ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.Mounts}}"]
+    listed = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if str(folder) in line]
 
 
 def test_two_at_once_do_not_disturb_each_other(work: Path, environment: dict[str, str]) -> None:
