@@ -101,7 +101,7 @@ def main() -> int:
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             return 2
-        console.error(UsageProblem(error.format_message(), f"See: sdrun {_verb(own)}--help", id="usage"))
+        console.error(UsageProblem(error.format_message(), _usage_remedy(own, error), id="usage"))
         return 2
     except (KeyboardInterrupt, typer.Abort):
         return stopped(own)
@@ -120,6 +120,14 @@ def main() -> int:
             )
         )
         return 1
+
+
+def _usage_remedy(own: list[str], error: typer.TyperException) -> str:
+    option = getattr(error, "option_name", None)
+    if verb := _verb(own):
+        if option in ("--quiet", "-q", "--verbose", "-v", "--config", "--version"):
+            return f"It stands before the verb: sdrun {option} {verb}..."
+    return f"See: sdrun {verb}--help"
 
 
 def _verb(arguments: list[str]) -> str:

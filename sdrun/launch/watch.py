@@ -46,6 +46,7 @@ class Watch:
     def reader(self) -> LogReader:
         """The diagnosis's view of the log."""
         if self._reader is None:
+            import sdrun.launch.metadata  # noqa: F401 (for the end of the run: while the engine computes it costs no time)
             from sdrun.launch.diagnosis import LogReader
 
             self._reader = LogReader()

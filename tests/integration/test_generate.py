@@ -184,7 +184,7 @@ def test_sigkill_leaves_no_container_and_no_hidden_folder(work: Path, environmen
     process.kill()
     process.wait()
     deadline = time.monotonic() + 15
-    while (left := mine(work) or list(work.glob(".sdrun-*"))) and time.monotonic() < deadline:
+    while (left := [*mine(work), *map(str, work.glob(".sdrun-*"))]) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left
 

@@ -79,3 +79,10 @@ def test_a_defect_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setenv("SDRUN_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
         front.main()
+
+
+@pytest.mark.parametrize("option", ["--quiet", "-q", "--verbose", "--config"])
+def test_an_option_of_the_program_behind_the_verb_is_told_where_it_stands(option: str) -> None:
+    done = run("generate", option)
+    assert done.returncode == 2
+    assert f"It stands before the verb: sdrun {option} generate" in done.stderr
