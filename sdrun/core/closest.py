@@ -181,6 +181,8 @@ def _id(request: Request, stuck: Stuck, change: Change) -> Reason:
     found = next((reason for reason in order if reason in reasons), None)
     if found is None and _all_elsewhere(request, stuck.teams[0]):
         return "platform-mismatch"
+    if found is None and any(row.path == "ptx-jit" for team in stuck.teams for row in offers(request, team)):
+        return "ptx-newer-than-driver"  # below its toolkit's floor as well, and no driver for this GPU will ever compile it
     return found or "no-code-for-capability"
 
 

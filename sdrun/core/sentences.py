@@ -56,7 +56,9 @@ def message(verdict: Verdict) -> str:
         case "no-code-for-capability":
             return _no_code(verdict)
         case _:
-            nearest = next(row for row in verdict.stuck.rejected if row.reason == verdict.id)
+            nearest = next((row for row in verdict.stuck.rejected if row.reason == verdict.id), None)
+            if nearest is None:
+                return f"The {_kind(request)} PTX needs a newer driver than the last there is for {devices}."
             return f"No {_kind(request)} image suits {devices}; the nearest is {nearest.target}: {nearest.detail}."
 
 

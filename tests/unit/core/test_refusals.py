@@ -208,6 +208,15 @@ def test_no_cpu_image_for_one_who_asked_for_the_cpu(facts) -> None:
     assert answer.remedy == "Build and publish the target cpu (sdrun build cpu), then allow the CPU with --allow-cpu."
 
 
+def test_ptx_that_no_driver_of_the_gpu_will_compile_and_a_driver_below_its_floor_as_well(facts) -> None:
+    for driver, said in (("570.26", "The published PTX needs a newer driver than the last there is for GPU 0"),
+                         ("580.65.06", "the nearest is cu131-x: PTX of CUDA 13.1, driver speaks 13.0.")):  # fmt: skip
+        answer = refused(facts, host(gpu("7.0"), driver_version=driver), image("cu131-x", "87", "70"))
+        assert (answer.id, answer.exit_code) == ("ptx-newer-than-driver", 5)
+        assert said in answer.message
+        assert answer.remedy == "Build and publish the target cu124-sm70 (sdrun build cu124-sm70)."
+
+
 def test_cpu_images_alone_hold_no_code_for_a_gpu_wherever_they_are_for(facts) -> None:
     answer = refused(facts, host(ADA), CPU, image("cpu", platform="linux/arm64"))
     assert answer.id == "no-code-for-capability"
