@@ -123,10 +123,9 @@ def main() -> int:
 
 
 def _usage_remedy(own: list[str], error: typer.TyperException) -> str:
-    option = getattr(error, "option_name", None)
-    if verb := _verb(own):
-        if option in ("--quiet", "-q", "--verbose", "-v", "--config", "--version"):
-            return f"It stands before the verb: sdrun {option} {verb}..."
+    option, verb = getattr(error, "option_name", None), _verb(own)
+    if verb and option in ("--quiet", "-q", "--verbose", "-v", "--config", "--version"):
+        return f"It stands before the verb: sdrun {option} {verb}..."
     return f"See: sdrun {verb}--help"
 
 
