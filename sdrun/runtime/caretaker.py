@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# A bare interpreter waits (10 ms of processor time) and becomes this module only when it is needed.
+_WAIT = "import os, sys; os.read(0, 1); os.execv(sys.argv[1], sys.argv[1:])"
 _TRIES, _PAUSE = 8, 0.5  # seconds between two looks for a container whose creation was still under way
 
 
@@ -23,7 +25,8 @@ def cared_for(runtime: str, container: str, scratch: Path | None) -> Iterator[No
     """Within it the container of that name, and the folder `scratch`, do not outlive this process by more than a few seconds.
     `runtime`: what `connect` is to be given. Where no second process can be had the run goes on without."""
     # -P: modules come from where sdrun is installed, never from the folder the user happens to be in.
-    argv = [sys.executable, "-P", "-m", __name__, runtime, container, *([str(scratch)] if scratch is not None else [])]
+    later = [sys.executable, "-P", "-m", __name__, runtime, container, *([str(scratch)] if scratch is not None else [])]
+    argv = [sys.executable, "-I", "-S", "-c", _WAIT, *later]
     try:
         # In a session of its own, so that Ctrl-C and a closed terminal are left to sdrun.
         process = subprocess.Popen(
@@ -57,9 +60,8 @@ def clear_up(runtime: str, container: str, scratch: Path | None) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Waits until the pipe on standard input ends, then clears up."""
+    """Clears up after the run whose process has gone."""
     runtime, container, *scratch = arguments
-    sys.stdin.buffer.read()
     clear_up(runtime, container, Path(scratch[0]) if scratch else None)
 
 

@@ -1,6 +1,5 @@
 """What is cleared up when sdrun is killed: by real processes, over a runtime that plays the daemon."""
 
-import io
 import os
 import signal
 import subprocess
@@ -64,7 +63,6 @@ def test_a_container_that_appears_late_is_removed_too(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(connection, "connect", lambda preferred: SimpleNamespace(remove=remove))
     monkeypatch.setattr(caretaker, "_PAUSE", 0)
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO()))
     caretaker.main(["docker", "sdrun-1", str(tmp_path / "scratch")])
     assert asked == ["sdrun-1"] * 3
 
