@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from sdrun.cli.console import Console, own_arguments, printable, stopped
 from sdrun.cli.verbs import PANELS, VERBS
-from sdrun.errors import SdrunError, UsageProblem
+from sdrun.errors import Interrupted, SdrunError, UsageProblem
 
 LISTING = "sdrun.listing"
 
@@ -94,6 +94,8 @@ def main() -> int:
     printable()
     try:
         code = _program()(standalone_mode=False, prog_name="sdrun")
+        if code == Interrupted.exit_code:  # what typer makes of a KeyboardInterrupt; ours is an error with its own words
+            return stopped(own)
         return code if isinstance(code, int) else 0
     except SdrunError as error:
         console.error(error)

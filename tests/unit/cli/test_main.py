@@ -81,6 +81,18 @@ def test_a_defect_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch, c
         front.main()
 
 
+def test_ctrl_c_in_a_verb_is_told_also_in_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(console: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sdrun.cli.console.Console.settings", interrupted)
+    monkeypatch.setattr(sys, "argv", ["sdrun", "generate", "-m", "tiny", "-p", "x", "--json"])
+    assert front.main() == 130
+    said = capsys.readouterr()
+    assert json.loads(said.out)["id"] == "interrupted"
+    assert "stopped" in said.err
+
+
 @pytest.mark.parametrize("option", ["--quiet", "-q", "--verbose", "--config"])
 def test_an_option_of_the_program_behind_the_verb_is_told_where_it_stands(option: str) -> None:
     done = run("generate", option)
