@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,12 @@ from sdrun.errors import RuntimeUnavailable
 from sdrun.runtime import connect
 from sdrun.runtime.fake import FakeRuntime
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage
+
+# A shell without job control starts background jobs with SIGINT ignored, and so would be whatever a test starts; nohup does the
+# same with SIGHUP. Tests that send these signals mean a program that heeds them.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 # The same examples every time, so that a run says something about the change and not about luck; new ones by
 # HYPOTHESIS_PROFILE=search. No deadline: the machines that run this are shared.
