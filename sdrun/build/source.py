@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sdrun.build.disk import disk_errors, disk_full, says_disk_full
 from sdrun.build.gitsource import check_out
@@ -159,10 +159,19 @@ def _pip() -> list[str]:
     return [program]
 
 
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    """A file or folder that stays below the folder it is unpacked into."""
+    path = PurePosixPath(member.name)
+    return (member.isreg() or member.isdir()) and not path.is_absolute() and ".." not in path.parts
+
+
 def _unpack(archive: Path, source: PypiSource, work: Path) -> Path:
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(work / "unpacked", filter="data")
+            if hasattr(tarfile, "data_filter"):
+                tar.extractall(work / "unpacked", filter="data")
+            else:  # Python before 3.11.4, as Debian 12 has it; what is unpacked bears the pinned hash
+                tar.extractall(work / "unpacked", members=[member for member in tar if _is_plain(member)])
     except tarfile.TarError as fault:
         raise VerificationFailed(f"{source} is not a readable archive: {fault}", "Run again.", id="download-failed") from None
     (top,) = (work / "unpacked").iterdir()
