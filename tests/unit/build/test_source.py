@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sdrun.build.pack import pack
-from sdrun.build.source import cache_root, fetch
+from sdrun.build.source import _is_plain, cache_root, fetch
 from sdrun.core.engine import Engine, GitSource, PathSource, PypiSource
 from sdrun.errors import BadConfiguration, NotEnoughMemory, UsageProblem, VerificationFailed
 
@@ -230,3 +230,28 @@ def test_a_full_disk_met_by_the_program(
     with pytest.raises(NotEnoughMemory) as raised:
         fetch(replace(engine, source=source), tmp_path / "cache", unheard)
     assert raised.value.id == "disk-full"
+
+
+def test_an_archive_is_unpacked_without_extraction_filters(
+    engine: Engine, distribution: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 12 has Python 3.11.2; the filters came with 3.11.4."""
+    monkeypatch.delattr(tarfile, "data_filter")
+    assert names(fetch(toy(engine, distribution), tmp_path / "cache", unheard).tar) == ["CMakeLists.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "plain"),
+    [
+        ("engine/CMakeLists.txt", tarfile.REGTYPE, True),
+        ("engine", tarfile.DIRTYPE, True),
+        ("/etc/passwd", tarfile.REGTYPE, False),
+        ("engine/../../passwd", tarfile.REGTYPE, False),
+        ("engine/link", tarfile.SYMTYPE, False),
+        ("engine/device", tarfile.CHRTYPE, False),
+    ],
+)
+def test_only_files_below_the_folder_are_unpacked_then(name: str, kind: bytes, plain: bool) -> None:
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    assert _is_plain(member) is plain
