@@ -36,7 +36,13 @@ cuda: $(VENV)/.dev runtime
 	$(BIN)/sdrun build '$(TARGETS)'
 
 bench: $(VENV)/.dev runtime
-	for script in bench/*.py; do $(BIN)/python $$script; done
+	$(BIN)/sdrun build cpu
+	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/overhead.py 10 --record
+	$(BIN)/python bench/resolve.py --record
+	$(BIN)/python bench/tiny_model.py
+	$(BIN)/python bench/downloads.py
+	$(BIN)/python bench/fit.py --image "$$($(BIN)/sdrun --quiet build cpu)" --out bench/results/fit_cpu.json
 
 $(VENV)/.dev: pyproject.toml tools/environment.sh
 	@tools/environment.sh $(VENV) dev
