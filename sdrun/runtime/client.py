@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -18,7 +19,7 @@ from sdrun.runtime.faults import reading, translated
 from sdrun.runtime.protocol import ContainerSpec, Exit, LocalImage, OutputSink
 
 
-class ApiRuntime:
+class ApiRuntime(ABC):
     """A runtime that speaks Docker's API. Subclasses hold what differs: facts, creation, how a memory kill is learned of."""
 
     runtime_name: ClassVar[RuntimeName]
@@ -52,9 +53,9 @@ class ApiRuntime:
     def _traits(self) -> hardening.DaemonTraits:
         return hardening.traits_from_security_options(self._info.get("SecurityOptions"))
 
+    @abstractmethod
     def facts(self) -> RuntimeFacts:
         """See ContainerRuntime."""
-        raise NotImplementedError
 
     def images(self, label: str | None = None) -> Sequence[LocalImage]:
         """See ContainerRuntime."""
@@ -137,13 +138,13 @@ class ApiRuntime:
         """See ContainerRuntime."""
         return hardening.command_line(spec, self._traits, self.name)
 
+    @abstractmethod
     def create(self, spec: ContainerSpec, name: str) -> str:
         """Makes the container; its id."""
-        raise NotImplementedError
 
+    @abstractmethod
     def was_out_of_memory(self, container: str) -> bool:
         """True if the runtime says, outside its events, that the container was killed for memory."""
-        raise NotImplementedError
 
 
 class RunCalls:

@@ -21,7 +21,7 @@ LOG = """\
 """
 
 FAILED = """\
-#8 [engine 2/3] RUN cmake -G Ninja -S /src -B /work
+#8 [engine 2/3] RUN cmake -G Ninja -S /src -B /build
 #8 0.512 -- Configuring done
 #8 0.700 [1/4] Building C object CMakeFiles/sd-server.dir/server.c.o
 #8 0.702 FAILED: CMakeFiles/sd-cli.dir/main.c.o
