@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
+# hadolint and the like are installed beside Python
+export PATH := $(abspath $(BIN)):$(PATH)
 
 TARGETS ?= cu124-sm89
 

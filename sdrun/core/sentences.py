@@ -147,7 +147,7 @@ def remedy(verdict: Verdict) -> str:
         steps.append("leave out --no-jit")
     if change.gpu is not None:
         steps.append("leave out --gpu" if change.gpu == "auto" else f"run with --gpu {change.gpu}")
-    if change.allow_cpu:
+    if change.allow_cpu and not (request.policy.allow_cpu and steps):
         steps.append("allow the CPU with --allow-cpu" if request.policy.gpu == "none" else "run on the CPU with --allow-cpu")
     text = ", then ".join(steps)
     return text[:1].upper() + text[1:] + "."

@@ -172,7 +172,7 @@ def test_no_gpu(facts) -> None:
     assert {(row.target, row.reason) for row in answer.rejected} == {("cu124-sm89", "no-gpu"), ("cpu", "cpu-not-allowed")}
     chosen = refused(facts, host(driver_version=None), CPU, gpu="0", allow_cpu=True)
     assert chosen.id == "no-gpu"
-    assert chosen.remedy == "Run with --gpu none, then run on the CPU with --allow-cpu."
+    assert chosen.remedy == "Run with --gpu none."
 
 
 def test_a_gpu_without_a_driver(facts) -> None:

