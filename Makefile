@@ -44,7 +44,6 @@ bench: $(VENV)/.dev runtime
 	$(BIN)/python bench/resolve.py --record
 	$(BIN)/python bench/tiny_model.py
 	$(BIN)/python bench/downloads.py
-	$(BIN)/python bench/fit.py --image "$$($(BIN)/sdrun --quiet build cpu)" --out bench/results/fit_cpu.json
 
 $(VENV)/.dev: pyproject.toml tools/environment.sh
 	@tools/environment.sh $(VENV) dev

@@ -269,6 +269,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="write JSON here")
     arguments = parser.parse_args()
     gpu = not arguments.cpu and shutil.which("nvidia-smi") is not None
+    if arguments.image and not gpu:
+        parser.error("on the CPU the memory of a process is measured: name an --engine, not an --image")
     print(f"{'MODEL':<12}{'SIZE':>5} {'ESTIMATE':>9}{'TAKEN':>8}{'RATIO':>7}  WEIGHTS     DRAWING     DECODING    OPTIONS")
     done: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="fit-") as folder:
