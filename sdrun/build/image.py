@@ -17,7 +17,7 @@ from sdrun.build.building import BuildRequest, OnStep, run_build
 from sdrun.build.client import BuildClient, find_client
 from sdrun.build.disk import disk_errors, disk_full, says_disk_full
 from sdrun.build.proof import Proof, prove
-from sdrun.build.source import FetchedSource, cache_root, fetch
+from sdrun.build.source import FetchedSource, fetch
 from sdrun.build.toolkit import LocalToolkit
 from sdrun.core.engine import Engine
 from sdrun.core.index import IndexImage
@@ -25,6 +25,7 @@ from sdrun.core.labels import BASE_DIGEST, RECIPE, image_labels, index_image_fro
 from sdrun.core.target import Base, Target
 from sdrun.errors import RuntimeUnavailable
 from sdrun.render.dockerfile import CONTEXT_SOURCE, render
+from sdrun.resources import cache_root
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage
 
 Say = Callable[[str], None]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -36,16 +35,6 @@ class FetchedSource:
     tar: Path
     digest: str
     fetched: bool
-
-
-def cache_root() -> Path:
-    """The user's cache folder for sdrun, `SDRUN_CACHE_DIR` if that is set."""
-    override = os.environ.get("SDRUN_CACHE_DIR")
-    if override:
-        return Path(override).expanduser().absolute()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("sdrun")
 
 
 def fetch(engine: Engine, cache: Path, say: Say) -> FetchedSource:

@@ -55,7 +55,8 @@ def put_sources(engine: Engine, folder: Path, console: Console) -> None:
     """The engine's packed sources, fetched if need be, into a context."""
     from shutil import copyfile
 
-    from sdrun.build.source import cache_root, fetch
+    from sdrun.build.source import fetch
+    from sdrun.resources import cache_root
 
     destination = folder / CONTEXT_SOURCE
     destination.unlink(missing_ok=True)

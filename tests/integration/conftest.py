@@ -18,6 +18,19 @@ from sdrun.runtime import connect
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage
 
 
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The user's own, with logs of the test's own."""
+    return {**os.environ, "SDRUN_STATE_DIR": str(tmp_path / "state"), "SDRUN_RUNTIME": "docker"}
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """standin.c, compiled."""

@@ -29,18 +29,6 @@ LONG = (*RUN, "--steps", "1000", "-W", "512", "-H", "512")  # many minutes
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="root, for mounts and for signals to a container's process")
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return {**os.environ, "SDRUN_STATE_DIR": str(tmp_path / "state"), "SDRUN_RUNTIME": "docker"}
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return folder
-
-
 def started(arguments: tuple[str, ...], cwd: Path, env: dict[str, str]) -> subprocess.Popen[str]:
     argv = [sys.executable, "-m", "sdrun", *arguments]
     return subprocess.Popen(argv, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

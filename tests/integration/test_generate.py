@@ -25,19 +25,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cpu_image")]
 QUICK = ("-m", "tiny", "--allow-cpu", "--gpu", "none", "--steps", "2", "-W", "64", "-H", "64")
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """The user's own, with logs of the test's own."""
-    return {**os.environ, "SDRUN_STATE_DIR": str(tmp_path / "state"), "SDRUN_RUNTIME": "docker"}
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return folder
-
-
 def generate(*arguments: str, cwd: Path, env: dict[str, str], before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "sdrun", *before, "generate", *arguments]
     return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=cwd, env=env, timeout=120)

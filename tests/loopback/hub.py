@@ -10,6 +10,7 @@ import hashlib
 import socket
 import struct
 import threading
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -160,7 +161,7 @@ class _Server(ThreadingHTTPServer):
         """A client that goes away is no fault of the server."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(ABC, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
     name = ""
@@ -186,8 +187,9 @@ class _Handler(BaseHTTPRequestHandler):
         )
         self.answer(unquote(urlsplit(place).path).lstrip("/"), int(start or 0))
 
+    @abstractmethod
     def answer(self, path: str, start: int) -> None:
-        raise NotImplementedError
+        """Answers the request for `path` from byte `start` on."""
 
     def plain(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
         """A short answer."""

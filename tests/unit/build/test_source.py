@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from sdrun.build.pack import pack
-from sdrun.build.source import _is_plain, cache_root, fetch
+from sdrun.build.source import _is_plain, fetch
 from sdrun.core.engine import Engine, GitSource, PathSource, PypiSource
 from sdrun.errors import BadConfiguration, NotEnoughMemory, UsageProblem, VerificationFailed
+from sdrun.resources import cache_root
 
 # A build backend without requirements: pip asks every source distribution for its metadata before it keeps it.
 BACKEND = """
