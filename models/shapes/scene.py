@@ -53,7 +53,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a prompt asks for. `relation` holds between the first item and the second ("left": the first is left of the second)."""
+    """What a prompt asks for. `relation` is that of the first item to the second ("left": the first is left of the second)."""
 
     items: tuple[Item, ...]
     relation: str | None = None
@@ -147,7 +147,7 @@ def _places(spec: Spec, rng: random.Random) -> list[tuple[float, float]]:
 def complete(spec: Spec, rng: random.Random) -> Scene:
     """A scene that the specification allows; what it leaves open is drawn from `rng`.
 
-    An empty specification yields a single figure of any kind. Raises ValueError where figures cannot stand out from the background.
+    An empty specification yields a single figure of any kind. Raises ValueError where figures do not stand out from the background.
     """
     if not spec.items:
         spec = Spec((Item(None, None),), background=spec.background)
