@@ -2,7 +2,8 @@
 
 The engine's memory is its weights and, for each of three stages (reading the prompt, drawing, decoding), one buffer for what is
 computed in between. It frees each part's weights when its stage is over, so the peak is the largest of three sums, not their
-sum. Pictures of a batch are drawn one after another and share everything. All sizes are in MiB.
+sum; its server keeps them all (free_params_immediately, examples/server/main.cpp). Pictures of a batch are drawn one after
+another and share everything. All sizes are in MiB.
 
 Where this comes from: src/stable-diffusion.cpp and ggml_extend.hpp of the pinned engine; the buffers' factors stand in
 images/families.yaml and were measured (bench/fit.py).
@@ -31,7 +32,7 @@ MARGIN = 1.03  # fragments, alignment
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What a model needs at one size. Weights of the three parts; buffers of the three stages, drawing and decoding each in
-    two ways. `measured` is False where the family's factors are an assumption."""
+    two ways. `measured` is False where the family's factors are an assumption; `keeps`: no weights are freed between stages."""
 
     text_weights: float
     diffusion_weights: float
@@ -42,6 +43,7 @@ class Needs:
     decoding: float
     decoding_tiled: float
     measured: bool = True
+    keeps: bool = False
 
     @property
     def weights(self) -> float:
@@ -92,18 +94,21 @@ def peak(needs: Needs, options: Sequence[str], on_gpu: bool) -> Peak:
     """The most a run with these options takes."""
     drawing = needs.drawing_flash if FLASH in options else needs.drawing
     decoding = needs.decoding_tiled if TILING in options else needs.decoding
+    read = needs.text_weights if needs.keeps else 0.0  # weights that are still there when the prompt has been read,
+    drawn = needs.diffusion_weights if needs.keeps else 0.0  # and when the picture has been drawn
     if not on_gpu:
-        stages = (needs.weights + needs.reading, needs.weights - needs.text_weights + drawing, needs.vae_weights + decoding)
+        rest = needs.diffusion_weights + needs.vae_weights
+        stages = (needs.weights + needs.reading, read + rest + drawing, read + drawn + needs.vae_weights + decoding)
         return Peak(0.0, MARGIN * max(stages) + HOST_BASE)
     text_here = TEXT_ON_CPU not in options
+    text = needs.text_weights + needs.reading if text_here else 0.0
     if OFFLOAD in options:
-        text = needs.text_weights + needs.reading if text_here else 0.0
         stages = (text, needs.diffusion_weights + drawing, needs.vae_weights + decoding)
         host = needs.weights + (0.0 if text_here else needs.reading)
     else:
         rest = needs.diffusion_weights + needs.vae_weights
-        text = needs.text_weights + needs.reading if text_here else 0.0
-        stages = (rest + text, rest + drawing, needs.vae_weights + decoding)
+        read = read if text_here else 0.0
+        stages = (rest + text, read + rest + drawing, read + drawn + needs.vae_weights + decoding)
         host = 0.0 if text_here else needs.text_weights + needs.reading
     pool = GPU_POOL * max(needs.reading if text_here else 0.0, drawing, decoding)
     return Peak(MARGIN * max(stages) + pool + GPU_BASE, host + HOST_BASE_WITH_GPU)

@@ -28,9 +28,10 @@ _UNUSED = ("encoder.embed_tokens.weight", "output.weight", "lm_head.weight", "po
 _LOADED_AS = {"f8_e4m3": "f16", "f8_e5m2": "f16", "f64": "f32", "i64": "i32"}
 
 
-def needs(files: FileSet, width: int, height: int, *, encodes: bool = False) -> Needs | None:
+def needs(files: FileSet, width: int, height: int, *, encodes: bool = False, keeps: bool = False) -> Needs | None:
     """What the model needs for a picture of `width` x `height` pixels; None where its family is not known well enough to say.
-    `encodes`: a first picture is turned into latents, which takes the encoder's weights and about the decoder's buffer."""
+    `encodes`: a first picture is turned into latents, which takes the encoder's weights and about the decoder's buffer.
+    `keeps`: no part is freed when its stage is over, as in a server."""
     family, diffusion = files.family, files.parts.get("diffusion")
     if family is None or family.compute is None or diffusion is None:
         return None
@@ -52,6 +53,7 @@ def needs(files: FileSet, width: int, height: int, *, encodes: bool = False) -> 
         decoding=factor * _decoding(autoencoder.kind, autoencoder.tensors, width * height),
         decoding_tiled=factor * _decoding(autoencoder.kind, autoencoder.tensors, tile),
         measured=family.compute.measured,
+        keeps=keeps,
     )
 
 

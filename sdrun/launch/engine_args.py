@@ -29,11 +29,22 @@ ROLE_OPTIONS: Mapping[str, str] = {
 # Options of the engine that name a file or folder to read: what stands after `--` is mounted like the model's files.
 _PATH_OPTIONS = frozenset(
     {"--clip_vision", "--llm_vision", "--qwen2vl_vision", "--high-noise-diffusion-model", "--control-net", "--embd-dir"}
+    | {"--serve-html-path"}
     | {"--lora-model-dir", "--hires-upscalers-dir", "--photo-maker", "--upscale-model", "--end-img", "--mask"}
     | {"--control-image", "--control-video", "--pm-id-images-dir", "--pm-id-embed-path", "-r", "--ref-image"}
     | {"--qwen2vl", "--taesd", *ROLE_OPTIONS.values()}
 )
-# Options that would take the run out of sdrun's hands: where the picture goes, what kind of run it is.
+# Options that would take the run out of sdrun's hands: where the picture goes, what kind of run it is. A server knows those of
+# a picture only as defaults for requests that say nothing (a seed), or not at all.
+_OWN_SERVER_OPTIONS: Mapping[str, str] = {
+    "-l": "--host",
+    "--listen-ip": "--host",
+    "--listen-port": "--port",
+    "-m": "--model",
+    "-h": "",
+    "--help": "",
+    "--version": "",
+}
 _OWN_OPTIONS: Mapping[str, str] = {
     "-o": "--output",
     "--output": "--output",
@@ -73,6 +84,13 @@ class Inside:
 def inside(request: Request, model: ModelFiles, out: Path, name: str, chosen: Sequence[str] = ()) -> Inside:
     """`name` is the picture's file in the folder `out`, a %d pattern for a batch; `chosen` are options that sdrun found to be
     needed. What stands later wins in the engine: the model's own arguments, then these, then the user's."""
+    read = read_by_engine(request, model, chosen)
+    written = (*options(request), "--output", f"{OUTPUT_FOLDER}/{name}")
+    return Inside((*written, *read.arguments), (*read.mounts, Mount(out, OUTPUT_FOLDER, read_only=False)))
+
+
+def read_by_engine(request: Request, model: ModelFiles, chosen: Sequence[str] = ()) -> Inside:
+    """The part of the arguments that names what the engine reads, with `chosen` and the user's own, and the mounts for it."""
     mounts: list[Mount] = []
     arguments: list[str] = []
     for role, path in model.files.items():
@@ -83,10 +101,8 @@ def inside(request: Request, model: ModelFiles, out: Path, name: str, chosen: Se
         target = f"/inputs/init/{request.init.name}"
         mounts.append(Mount(request.init.resolve(), target))
         arguments += ["--init-img", target]
-    passed, more = passed_through(request.engine_args)
-    mounts += [*more, Mount(out, OUTPUT_FOLDER, read_only=False)]
-    arguments += [*options(request), "--output", f"{OUTPUT_FOLDER}/{name}", *model.engine_args, *chosen, *passed]
-    return Inside(tuple(arguments), tuple(mounts))
+    passed, more = passed_through(request.engine_args, serves=request.serves)
+    return Inside((*arguments, *model.engine_args, *chosen, *passed), (*mounts, *more))
 
 
 def options(request: Request) -> list[str]:
@@ -94,6 +110,17 @@ def options(request: Request) -> list[str]:
     words = ["--prompt", request.prompt]
     if request.negative:
         words += ["--negative-prompt", request.negative]
+    words += settings(request)
+    if request.batch > 1:
+        words += ["--batch-count", str(request.batch), "--output-begin-idx", "1"]
+    if not request.metadata:
+        words.append("--disable-image-metadata")
+    return words
+
+
+def settings(request: Request) -> list[str]:
+    """The options of how to draw; for a server the defaults of requests that say nothing."""
+    words: list[str] = []
     numbers: Iterable[tuple[str, object]] = (
         ("--width", request.width),
         ("--height", request.height),
@@ -108,22 +135,19 @@ def options(request: Request) -> list[str]:
     for option, value in numbers:
         if value is not None:
             words += [option, str(value)]
-    if request.batch > 1:
-        words += ["--batch-count", str(request.batch), "--output-begin-idx", "1"]
-    if not request.metadata:
-        words.append("--disable-image-metadata")
     return words
 
 
-def passed_through(arguments: Sequence[str]) -> tuple[list[str], list[Mount]]:
+def passed_through(arguments: Sequence[str], *, serves: bool = False) -> tuple[list[str], list[Mount]]:
     """The engine arguments with host paths turned into mounted ones. Raises UsageProblem for an option that sdrun itself sets
-    and for a path that is not there."""
+    and for a path that is not there. `serves`: they are for the engine's server."""
+    reserved = _OWN_SERVER_OPTIONS if serves else _OWN_OPTIONS
     words: list[str] = []
     mounts: list[Mount] = []
     rest = iter(arguments)
     for word in rest:
-        if word in _OWN_OPTIONS:
-            own = _OWN_OPTIONS[word]
+        if word in reserved:
+            own = reserved[word]
             remedy = f"Use sdrun's own {own}, before the --." if own else "Leave it out."
             raise UsageProblem(f"the engine argument {word} cannot be passed on", remedy)
         words.append(word)

@@ -44,7 +44,7 @@ def checked(request: Request, model: ModelFiles) -> FileSet:
     from sdrun.models.family import check_file_set
 
     files = {**model.files, **named_files((*model.engine_args, *request.engine_args))}
-    return check_file_set(replace(model, files=MappingProxyType(files)), encodes=request.init is not None)
+    return check_file_set(replace(model, files=MappingProxyType(files)), encodes=request.encodes)
 
 
 def named_files(arguments: tuple[str, ...]) -> Mapping[str, Path]:
@@ -71,7 +71,7 @@ def fit_model(request: Request, model: ModelFiles, files: FileSet, room: Room | 
     """What the engine must be told so that the model fits. Raises NotEnoughMemory (`out-of-gpu-memory`, `out-of-memory`)
     naming what would fit. Where nothing is known of the family, or of the room, nothing is changed."""
     width, height = request.width or ENGINE_SIZE, request.height or ENGINE_SIZE
-    wanted = needs(files, width, height, encodes=request.init is not None)
+    wanted = needs(files, width, height, encodes=request.encodes, keeps=request.serves)
     if wanted is None or room is None:
         return NOTHING_NEEDED
     given = [option for option in OPTIONS if option in (*model.engine_args, *request.engine_args)]
@@ -161,7 +161,7 @@ def _refusal(
     request: Request, files: FileSet, answer: Misfit, at: tuple[int, int], given: list[str], smaller: str | None
 ) -> NotEnoughMemory:
     def fits(width: int, height: int) -> bool:
-        wanted = needs(files, width, height, encodes=request.init is not None)
+        wanted = needs(files, width, height, encodes=request.encodes, keeps=request.serves)
         return wanted is not None and isinstance(fit(wanted, answer.room, given), Fit)
 
     title = files.family.title if files.family else "the model"

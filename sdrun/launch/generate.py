@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sdrun.core.fileset import FileSet
 from sdrun.core.model import ModelFiles
-from sdrun.errors import Interrupted, SdrunError, VerificationFailed
-from sdrun.launch.choosing import Chosen, Fetching, Wishes, choose
-from sdrun.launch.engine_args import check_readable, container, inside, passed_through
-from sdrun.launch.fitting import NOTHING_NEEDED, Fitted, affordable, checked, fit_model, room_of
+from sdrun.errors import Interrupted, SdrunError
+from sdrun.launch.choosing import Chosen, Fetching, Wishes
+from sdrun.launch.engine_args import container, inside
+from sdrun.launch.fitting import NOTHING_NEEDED, Fitted
 from sdrun.launch.output import Destination, destination, disk_errors, full_disk, private_folder, publish
-from sdrun.launch.processor import check_processor
-from sdrun.launch.request import Request, check, completed
+from sdrun.launch.preparing import decide, expected_gpu
+from sdrun.launch.request import Request, check
 from sdrun.launch.runlog import RunLog, state_folder
 from sdrun.launch.stopping import stoppable
 from sdrun.launch.watch import Listener, Watch
@@ -59,8 +58,7 @@ class Prepared:
     @property
     def expected_gpu(self) -> bool | str:
         """The name the engine must say of its device, where a GPU was chosen."""
-        gpus = self.chosen.plan.handover.gpus
-        return gpus[0].name if len(gpus) == 1 else self.chosen.plan.code_path != "cpu"
+        return expected_gpu(self.chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,72 +98,11 @@ def prepare(
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[Prepared, ContainerRuntime]:
     """Checks and decides everything, from what costs least to what costs most: the words of the request, the place of the
-    output, the model, then the runtime, the host and the image, and whether there is memory for it. Starts nothing but what
-    `fetching` allows."""
-    from sdrun.catalog.models import models
-
+    output, then what `decide` does. Starts nothing but what `fetching` allows."""
     _check(request)
     place = destination(request.output, request.batch, Path.cwd())
-    passed_through(request.engine_args)
-    here = _model_that_is_here(request.model, listener)
-    ready = None if here is None else _ready(request, here, place, listener)
-    runtime = connect()
-    chosen = choose(runtime, wishes, fetching, environ)
-    check_processor(chosen.processor_level)
-    for note in chosen.notes:
-        listener.note(note)
-    room = room_of(chosen) if request.fit else None
-    if ready is None:  # fetched only now that it is known where it can run, and in which quantisation
-        name = affordable(request.model, models(), room, listener.note)
-        ready = _ready(request, _model(name, listener, fetch=fetching.pull), place, listener)
-    answer = fit_model(ready.request, ready.model, ready.files, room, models())
-    if answer.instead:
-        listener.note(answer.notes[0])
-        ready = _ready(request, _model(answer.instead, listener, fetch=fetching.pull), place, listener)
-        answer = fit_model(ready.request, ready.model, ready.files, room, None)
-    for note in answer.notes:
-        listener.note(note)
-    return Prepared(ready.request, ready.model, chosen, place, answer), runtime
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A model whose files are here and belong together, and the request with its defaults."""
-
-    request: Request
-    model: ModelFiles
-    files: FileSet
-
-
-def _model_that_is_here(name: str, listener: Listener) -> ModelFiles | None:
-    """The model's files, None where they would have to be fetched first."""
-    try:
-        return _model(name, listener, fetch=False)
-    except VerificationFailed as missing:
-        if missing.id != "model-not-fetched":
-            raise
-        return None
-
-
-def _model(name: str, listener: Listener, *, fetch: bool) -> ModelFiles:
-    from sdrun.catalog.models import models
-    from sdrun.models.naming import resolve_model
-    from sdrun.models.pull import Wishes as Allowed
-    from sdrun.resources import cache_root
-
-    return resolve_model(name, models(), cache_root(), listener.note, listener.download, Allowed(offline=not fetch))
-
-
-def _ready(request: Request, model: ModelFiles, place: Destination, listener: Listener) -> _Ready:
-    """The whole request, with the model's defaults, and the model's files, checked against each other."""
-    full = completed(request, model.defaults)
-    if request.seed is not None and request.seed < 0:
-        listener.note(f"seed {full.seed}")
-    check_readable(inside(full, model, place.folder, "check").mounts)
-    files = checked(full, model)
-    for note in files.notes:
-        listener.note(note)
-    return _Ready(full, model, files)
+    decided, runtime = decide(request, wishes, fetching, listener, connect, environ)
+    return Prepared(decided.request, decided.model, decided.chosen, place, decided.fitted), runtime
 
 
 def _check(request: Request) -> None:

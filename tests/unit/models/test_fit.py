@@ -188,6 +188,25 @@ def test_a_fit_fits_and_a_misfit_has_no_way_out(wanted: Needs, gpu: float | None
     assert isinstance(more, Fit) or isinstance(answer, Misfit)
 
 
+@pytest.mark.parametrize("options", [(), (TEXT_ON_CPU,), (OFFLOAD,), (OFFLOAD, TEXT_ON_CPU)])
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_a_server_keeps_every_part(options: tuple[str, ...], on_gpu: bool) -> None:
+    """Text 100, diffusion 200, autoencoder 50; each stage's buffer decides once."""
+    where = "gpu" if on_gpu else "host"
+    base = Needs(100, 200, 50, 10, 10, 10, 10, 10)
+    for stage, kept in (("reading", 350), ("drawing", 350), ("decoding", 350)):
+        once = replace(base, **{stage: 1000.0})
+        server = replace(once, keeps=True)
+        freed = {"reading": 350, "drawing": 250, "decoding": 50}[stage]
+        more = getattr(peak(server, options, on_gpu), where) - getattr(peak(once, options, on_gpu), where)
+        if OFFLOAD in options and on_gpu:
+            assert more == 0  # each part is on the GPU only while it works, as without a server
+        elif TEXT_ON_CPU in options and on_gpu:
+            assert more == pytest.approx(1.03 * {"reading": 0, "drawing": 0, "decoding": 200}[stage])
+        else:
+            assert more == pytest.approx(1.03 * (kept - freed))
+
+
 def test_the_largest_size_that_fits() -> None:
     assert largest_size(2048, 1024, lambda width, height: width * height <= 1024 * 512) == (1024, 512)
     assert largest_size(2048, 1024, lambda width, height: False) is None

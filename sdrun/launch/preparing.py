@@ -1,0 +1,108 @@
+"""What a picture and a server have in common before anything is started: the model, the host, the image, the memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sdrun.core.fileset import FileSet
+from sdrun.core.model import ModelFiles
+from sdrun.errors import VerificationFailed
+from sdrun.launch.choosing import Chosen, Fetching, Wishes, choose
+from sdrun.launch.engine_args import check_readable, passed_through, read_by_engine
+from sdrun.launch.fitting import Fitted, affordable, checked, fit_model, room_of
+from sdrun.launch.processor import check_processor
+from sdrun.launch.request import Request, completed
+from sdrun.launch.watch import Listener
+from sdrun.runtime.protocol import ContainerRuntime
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The request with its defaults, the model's files, where it runs, and what the engine must be told so that it fits."""
+
+    request: Request
+    model: ModelFiles
+    chosen: Chosen
+    fitted: Fitted
+
+
+def expected_gpu(chosen: Chosen) -> bool | str:
+    """The name the engine must say of its device; True where it may be any of several GPUs, False on the CPU."""
+    gpus = chosen.plan.handover.gpus
+    return gpus[0].name if len(gpus) == 1 else chosen.plan.code_path != "cpu"
+
+
+def decide(
+    request: Request,
+    wishes: Wishes,
+    fetching: Fetching,
+    listener: Listener,
+    connect: Callable[[], ContainerRuntime],
+    environ: Mapping[str, str] = os.environ,
+) -> tuple[Decided, ContainerRuntime]:
+    """Checks and decides everything, from what costs least to what costs most: the engine arguments, the model, then the
+    runtime, the host and the image, and whether there is memory for it. Starts nothing but what `fetching` allows."""
+    from sdrun.catalog.models import models
+
+    passed_through(request.engine_args, serves=request.serves)
+    here = _model_that_is_here(request.model, listener)
+    ready = None if here is None else _ready(request, here, listener)
+    runtime = connect()
+    chosen = choose(runtime, wishes, fetching, environ)
+    check_processor(chosen.processor_level)
+    for note in chosen.notes:
+        listener.note(note)
+    room = room_of(chosen) if request.fit else None
+    if ready is None:  # fetched only now that it is known where it can run, and in which quantisation
+        name = affordable(request.model, models(), room, listener.note)
+        ready = _ready(request, _model(name, listener, fetch=fetching.pull), listener)
+    answer = fit_model(ready.request, ready.model, ready.files, room, models())
+    if answer.instead:
+        listener.note(answer.notes[0])
+        ready = _ready(request, _model(answer.instead, listener, fetch=fetching.pull), listener)
+        answer = fit_model(ready.request, ready.model, ready.files, room, None)
+    for note in answer.notes:
+        listener.note(note)
+    return Decided(ready.request, ready.model, chosen, answer), runtime
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A model whose files are here and belong together, and the request with its defaults."""
+
+    request: Request
+    model: ModelFiles
+    files: FileSet
+
+
+def _model_that_is_here(name: str, listener: Listener) -> ModelFiles | None:
+    """The model's files, None where they would have to be fetched first."""
+    try:
+        return _model(name, listener, fetch=False)
+    except VerificationFailed as missing:
+        if missing.id != "model-not-fetched":
+            raise
+        return None
+
+
+def _model(name: str, listener: Listener, *, fetch: bool) -> ModelFiles:
+    from sdrun.catalog.models import models
+    from sdrun.models.naming import resolve_model
+    from sdrun.models.pull import Wishes as Allowed
+    from sdrun.resources import cache_root
+
+    return resolve_model(name, models(), cache_root(), listener.note, listener.download, Allowed(offline=not fetch))
+
+
+def _ready(request: Request, model: ModelFiles, listener: Listener) -> _Ready:
+    """The whole request, with the model's defaults, and the model's files, checked against each other."""
+    full = completed(request, model.defaults)
+    if request.seed is not None and request.seed < 0:
+        listener.note(f"seed {full.seed}")
+    check_readable(read_by_engine(full, model).mounts)
+    files = checked(full, model)
+    for note in files.notes:
+        listener.note(note)
+    return _Ready(full, model, files)
