@@ -7,7 +7,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 TARGETS ?= cu124-sm89
 
-.PHONY: quickstart test lint unit integration bench cuda clean runtime
+.PHONY: quickstart test lint unit integration bench cuda clean runtime readme
 
 quickstart:
 	@tools/quickstart.sh
@@ -15,6 +15,7 @@ quickstart:
 # Everything: style, types, layers, unit and property tests, and the integration tests against the real runtime and image.
 test: $(VENV)/.dev runtime lint
 	$(BIN)/sdrun build cpu
+	@tools/buildx.sh $(BIN)
 	$(BIN)/pytest -n 2 -m "not gpu" --cov=sdrun.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 lint: $(VENV)/.dev
@@ -44,6 +45,10 @@ bench: $(VENV)/.dev runtime
 	$(BIN)/python bench/resolve.py --record
 	$(BIN)/python bench/tiny_model.py
 	$(BIN)/python bench/downloads.py
+
+# The README's table of targets, from images/.
+readme: $(VENV)/.dev
+	$(BIN)/python tools/readme.py
 
 $(VENV)/.dev: pyproject.toml tools/environment.sh
 	@tools/environment.sh $(VENV) dev

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
 
+from sdrun.catalog.ci import ci
 from sdrun.cli.console import Console
 from sdrun.cli.selection import selected
 from sdrun.errors import UsageProblem
-from sdrun.render.matrix import FORMATS, as_bake, as_github, as_list
+from sdrun.render.matrix import FORMATS, MAX_JOBS, as_bake, as_github, as_list
 
 
 def command(
     ctx: typer.Context,
     selector: Annotated[str, typer.Argument(help="A glob over target ids.")] = "*",
-    format: Annotated[str, typer.Option("--format", "-f", help="json, github (strategy.matrix) or bake.")] = "json",
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="json, github (strategy.matrix, one line for $GITHUB_OUTPUT) or bake.")
+    ] = "json",
     context: Annotated[
         str, typer.Option("--context", help="bake: where `sdrun render --sources -o` wrote the contexts.")
     ] = "out",
@@ -28,5 +32,12 @@ def command(
     catalogue, rows = selected(selector)
     if format == "bake":
         console.document(as_bake(rows, catalogue.bases, context, repository))
+    elif format == "json":
+        console.document(as_list(rows))
     else:
-        console.document(as_github(rows) if format == "github" else as_list(rows))
+        if len(rows) > MAX_JOBS:
+            raise UsageProblem(
+                f"{selector[:60]!r} names {len(rows)} targets, and a GitHub matrix has at most {MAX_JOBS} jobs",
+                "Split them over several matrices: sdrun matrix 'cu124-*' --format github",
+            )
+        console.result(json.dumps(as_github(rows, ci())))

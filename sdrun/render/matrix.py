@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sdrun.catalog.ci import Ci
 from sdrun.core.target import Base, Target, to_json
 
 SCHEMA = "sdrun.matrix/v1"
-# GitHub's own runners by platform (docs.github.com, "GitHub-hosted runners").
-RUNNERS = {"linux/amd64": "ubuntu-24.04", "linux/arm64": "ubuntu-24.04-arm"}
 FORMATS = ("json", "github", "bake")
+MAX_JOBS = 256  # of one GitHub matrix (docs.github.com, "Running variations of jobs in a workflow")
 
 
 def as_list(rows: Sequence[Target]) -> dict[str, object]:
@@ -23,16 +23,20 @@ def as_list(rows: Sequence[Target]) -> dict[str, object]:
     }
 
 
-def as_github(rows: Sequence[Target]) -> dict[str, object]:
-    """The value of `strategy.matrix`: one job a target, on a runner of its platform. Every value is text."""
+def as_github(rows: Sequence[Target], ci: Ci) -> dict[str, object]:
+    """The value of `strategy.matrix`: one job a target, on a runner of its platform. Every value is text but `free_disk`, which
+    is a truth value: in an `if:` the text "false" would be true."""
     return {
         "include": [
             {
                 "name": row.name,
                 "target": str(row.id),
                 "platform": row.platform,
-                "runner": RUNNERS[row.platform],
+                "runner": ci.runner(row).label,
+                "free_disk": ci.frees_disk(row),
+                "toolkit": str(row.toolkit or ""),
                 "toolchain": row.toolchain.kind if row.toolchain else "",
+                "engine": row.engine,
                 "tag": row.tag,
             }
             for row in rows
