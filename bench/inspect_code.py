@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from fatbins import files as samples
 
 from sdrun.fatbin.carried import NotInspectable, can_hold_code, read_code
-from sdrun.fatbin.layers import read_archive
+from sdrun.fatbin.saved import read_archive
 from sdrun.fatbin.source import FileSource, MemorySource
 from sdrun.fatbin.stream import PlainStream
 

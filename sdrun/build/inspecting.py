@@ -18,8 +18,8 @@ from typing import IO
 from sdrun.core.facts import CudaFacts
 from sdrun.errors import BadConfiguration, NotEnoughMemory, RuntimeUnavailable
 from sdrun.fatbin.carried import NotInspectable, can_hold_code, read_code
-from sdrun.fatbin.layers import ZSTD, read_archive
 from sdrun.fatbin.report import Inspection, summed_up
+from sdrun.fatbin.saved import read_archive
 from sdrun.fatbin.source import FileSource
 from sdrun.fatbin.stream import PlainStream
 from sdrun.runtime.protocol import ContainerRuntime
@@ -88,8 +88,6 @@ def inspect_file(path: Path, facts: CudaFacts) -> Inspection:
                     id=NOT_INSPECTABLE,
                 )
             return summed_up(str(path), [code], facts)
-        if head.startswith(ZSTD):
-            raise NotInspectable("it is packed with zstd; unpack it first (zstd -d)")
         file.seek(0)
         return summed_up(str(path), read_archive(PlainStream(file, on_disk=True)), facts)
 

@@ -1,12 +1,10 @@
-"""Bytes that come once, in order: a file, a pipe, what gzip unpacks, a part of any of these."""
+"""Bytes that come once, in order: a file, a pipe, a part of either. What is packed: sdrun.fatbin.packed."""
 
 from __future__ import annotations
 
-import zlib
 from typing import IO, Protocol
 
 _CHUNK = 1 << 20
-MAX_UNPACKED = 64 << 30  # of one gzip stream; a layer is a few GiB, a bomb has no end
 
 
 class Broken(ValueError):
@@ -56,54 +54,6 @@ class PlainStream:
     def place(self) -> tuple[int, int] | None:
         """See Stream."""
         return (self._file.fileno(), self._file.tell()) if self._on_disk else None
-
-
-class GzipStream:
-    """What a gzip stream unpacks to, all its members one after the other. Raises Broken for damage, and where more than
-    MAX_UNPACKED bytes come out."""
-
-    def __init__(self, packed: Stream) -> None:
-        self._packed = packed
-        self._engine = zlib.decompressobj(wbits=31)
-        self._ready = b""
-        self._left = MAX_UNPACKED
-
-    def _more(self) -> bool:
-        while not self._ready:
-            if self._engine.eof:
-                rest = self._engine.unused_data or self._packed.read(_CHUNK)
-                if not rest.strip(b"\0"):
-                    return False
-                self._engine = zlib.decompressobj(wbits=31)
-            else:
-                rest = self._engine.unconsumed_tail or self._packed.read(_CHUNK)
-                if not rest:
-                    raise Broken("a gzip stream ends early")
-            try:
-                self._ready = self._engine.decompress(rest, _CHUNK)
-            except zlib.error as fault:
-                raise Broken(f"a gzip stream is damaged: {fault}") from None
-        self._left -= len(self._ready)
-        if self._left < 0:
-            raise Broken(f"a gzip stream unpacks to more than {MAX_UNPACKED >> 30} GiB")
-        return True
-
-    def read(self, length: int) -> bytes:
-        """See Stream."""
-        parts, missing = [], length
-        while missing > 0 and (self._ready or self._more()):
-            part, self._ready = self._ready[:missing], self._ready[missing:]
-            parts.append(part)
-            missing -= len(part)
-        return b"".join(parts)
-
-    def skip(self, length: int) -> None:
-        """See Stream."""
-        discard(self, length)
-
-    def place(self) -> tuple[int, int] | None:
-        """See Stream."""
-        return None
 
 
 class Part:

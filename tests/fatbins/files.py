@@ -6,12 +6,19 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import random
 import struct
+import sys
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "fatbins"
 SUFFIXES = {"": 0, "a": 0x100000, "f": 0x200000}
@@ -129,7 +136,15 @@ def docker_archive(layers: Sequence[bytes], *, tags: Sequence[str] = ("t:1",), m
     return layer({"manifest.json": manifest, config_name: text, **content})
 
 
-def oci_archive(images: Mapping[str, Sequence[bytes]], *, packed: bool = True, attested: bool = False) -> bytes:
+PACKINGS: dict[str, Callable[[bytes], bytes]] = {
+    "none": lambda data: data,
+    "gzip": lambda data: gzip.compress(data, mtime=0),
+    "zstd": lambda data: zstd.compress(data, 3),
+    "xz": lambda data: lzma.compress(data, preset=0),
+}
+
+
+def oci_archive(images: Mapping[str, Sequence[bytes]], *, packing: str = "gzip", attested: bool = False) -> bytes:
     """An OCI layout in a tar; `images` are layers by platform (`linux/amd64`), below an index of their own."""
     blobs: dict[str, Content] = {}
 
@@ -140,7 +155,7 @@ def oci_archive(images: Mapping[str, Sequence[bytes]], *, packed: bool = True, a
 
     rows: list[dict[str, object]] = []
     for platform, layers in images.items():
-        digests = [blob(gzip.compress(data, mtime=0) if packed else data) for data in layers]
+        digests = [blob(PACKINGS[packing](data)) for data in layers]
         manifest = {"schemaVersion": 2, "config": {"digest": blob(b"{}")}, "layers": [{"digest": one} for one in digests]}
         system, machine = platform.split("/")
         digest = blob(json.dumps(manifest).encode())
@@ -170,8 +185,11 @@ def every_form() -> dict[str, bytes]:
         "library": library(elf({".nv_fatbin": made}), program),
         "docker archive": docker_archive(layers),
         "oci archive": oci_archive({"linux/amd64": layers, "linux/arm64": layers[:1]}),
-        "unpacked oci archive": oci_archive({"linux/amd64": layers}, packed=False),
+        "unpacked oci archive": oci_archive({"linux/amd64": layers}, packing="none"),
+        "zstd oci archive": oci_archive({"linux/amd64": layers}, packing="zstd"),
         "packed archive": gzip.compress(docker_archive(layers), mtime=0),
+        "zstd archive": PACKINGS["zstd"](docker_archive(layers)),
+        "xz archive": PACKINGS["xz"](docker_archive(layers)),
     }
 
 

@@ -14,8 +14,8 @@ from sdrun.catalog.cuda import load_cuda_facts
 from sdrun.core.capability import Arch
 from sdrun.fatbin import lz4, zstd
 from sdrun.fatbin.carried import FileCode, NotInspectable, can_hold_code, read_code
-from sdrun.fatbin.layers import read_archive
 from sdrun.fatbin.report import summed_up
+from sdrun.fatbin.saved import read_archive
 from sdrun.fatbin.source import MemorySource
 from sdrun.fatbin.stream import PlainStream
 from sdrun.fatbin.verdict import judge, reach, sentence

@@ -7,11 +7,11 @@ import io
 import tempfile
 
 import pytest
-from fatbins.files import Content, Piece, docker_archive, elf, engine, fatbin, fixture, layer, oci_archive
+from fatbins.files import PACKINGS, Content, Piece, docker_archive, elf, engine, fatbin, fixture, layer, oci_archive
 
 from sdrun.fatbin import layers
 from sdrun.fatbin.carried import FileCode, NotInspectable
-from sdrun.fatbin.layers import read_archive
+from sdrun.fatbin.saved import read_archive
 from sdrun.fatbin.stream import PlainStream
 
 PROGRAM = engine(fixture("cu124-raw.fatbin"), "890,900")
@@ -34,9 +34,9 @@ def test_docker_save(manifest_last: bool) -> None:
     assert (file.path, file.entries, [*map(str, file.sass)]) == ("usr/bin/sd", 3, ["89", "90a"])
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_an_oci_layout_with_its_attestation(packed: bool) -> None:
-    archive = oci_archive({"linux/amd64": [layer({"usr/bin/sd": PROGRAM})]}, packed=packed, attested=True)
+@pytest.mark.parametrize("packing", sorted(PACKINGS))
+def test_an_oci_layout_with_its_attestation(packing: str) -> None:
+    archive = oci_archive({"linux/amd64": [layer({"usr/bin/sd": PROGRAM})]}, packing=packing, attested=True)
     assert [file.path for file in read(archive)] == ["usr/bin/sd"]
 
 
@@ -48,8 +48,15 @@ def test_several_platforms_are_told_apart() -> None:
     ]
 
 
-def test_a_gzip_packed_archive() -> None:
-    assert [file.path for file in read(gzip.compress(docker_archive([layer({"sd": PROGRAM})])))] == ["sd"]
+@pytest.mark.parametrize("packing", sorted(PACKINGS))
+def test_a_packed_archive(packing: str) -> None:
+    assert [file.path for file in read(PACKINGS[packing](docker_archive([layer({"sd": PROGRAM})])))] == ["sd"]
+
+
+def test_a_layer_without_files() -> None:
+    """BuildKit's WORKDIR on a folder that is there leaves one: a tar's two closing blocks and nothing before them."""
+    assert [file.path for file in read(docker_archive([bytes(1024), layer({"sd": PROGRAM})]))] == ["sd"]
+    assert [file.path for file in read(oci_archive({"linux/amd64": [layer({"sd": PROGRAM}), bytes(1024)]}))] == ["sd"]
 
 
 def test_a_tar_that_is_no_image() -> None:
@@ -140,6 +147,9 @@ def test_paths_of_every_length() -> None:
         docker_archive([layer({"sd": PROGRAM})])[:-15000],
         docker_archive([b"no tar"]),
         docker_archive([b"\x28\xb5\x2f\xfd" + bytes(600)]),
+        docker_archive([b""]),
+        PACKINGS["zstd"](docker_archive([layer({"sd": PROGRAM})]))[:-200],
+        docker_archive([PACKINGS["zstd"](layer({"sd": PROGRAM}))[:-30]]),
         docker_archive([gzip.compress(layer({"sd": PROGRAM}), mtime=0)[:-30]]),
         docker_archive([layer({"sd": PROGRAM})[:2000]]),
         layer({"manifest.json": b"[{]", "x": b""}),

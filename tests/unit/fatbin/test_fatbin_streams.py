@@ -1,15 +1,20 @@
-"""Tar members and gzip, against the standard library's own writers; and bytes that are passed over."""
+"""Tar members and packed streams, against the usual writers; and bytes that are passed over."""
 
 from __future__ import annotations
 
-import gzip
 import io
+import random
+import struct
 import tarfile
+import time
 
 import pytest
+from fatbins.files import PACKINGS
 
-from sdrun.fatbin import stream, tar
-from sdrun.fatbin.stream import Broken, GzipStream, Part, PlainStream
+from sdrun.fatbin import packed as packed_module
+from sdrun.fatbin import tar
+from sdrun.fatbin.packed import HEAD, PackedStream, packing
+from sdrun.fatbin.stream import Broken, Part, PlainStream
 
 
 def plain(data: bytes) -> PlainStream:
@@ -121,27 +126,58 @@ def test_paths_are_cleaned(path: str, cleaned: str) -> None:
     assert tar.clean(path) == cleaned
 
 
-def test_gzip_of_several_members_and_padding() -> None:
-    packed = gzip.compress(b"one" * 1000) + gzip.compress(b"two") + bytes(100)
-    unpacked = GzipStream(plain(packed))
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "xz"])
+def test_several_members_and_padding(kind: str) -> None:
+    pack = PACKINGS[kind]
+    packed = pack(b"one" * 1000) + pack(b"") + pack(b"two") + bytes(100)
+    assert packing(packed[:HEAD]) == kind
+    unpacked = PackedStream(plain(packed), kind)
     unpacked.skip(2997)
     assert unpacked.read(100) == b"onetwo"
     assert unpacked.read(1) == b""
 
 
-@pytest.mark.parametrize(
-    "packed",
-    [gzip.compress(b"x" * 5000, mtime=0)[:-9], gzip.compress(b"x" * 5000, mtime=0)[:30], b"\x1f\x8b\x08\xff" + bytes(40)],
-)
-def test_damaged_gzip(packed: bytes) -> None:
-    with pytest.raises(Broken):
-        GzipStream(plain(packed)).read(1 << 20)
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "xz"])
+def test_more_than_one_step_of_input_and_output(kind: str) -> None:
+    data = random.Random(5).randbytes(300_000) + bytes(5 << 20) + random.Random(6).randbytes(300_000)
+    stream = PackedStream(plain(PACKINGS[kind](data)), kind)
+    assert stream.read(len(data)) == data
+    assert stream.read(1) == b""
 
 
-def test_gzip_bombs_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "MAX_UNPACKED", 1 << 20)
+def test_zstd_frames_without_content_are_passed_over() -> None:
+    """pzstd and zstd:chunked put some between and behind frames (RFC 8878, skippable frames)."""
+    empty = struct.pack("<II", 0x184D2A5E, 9) + b"something"
+    packed = empty + PACKINGS["zstd"](b"one") + empty + PACKINGS["zstd"](b"two") + empty
+    assert packing(packed[:HEAD]) == "zstd"
+    assert PackedStream(plain(packed), "zstd").read(100) == b"onetwo"
+
+
+def test_many_short_members_cost_no_more_than_their_number() -> None:
+    """A megabyte of the shortest: what each leaves over is not copied as a whole for the next."""
+    begin = time.perf_counter()
+    assert PackedStream(plain(PACKINGS["gzip"](b"") * 50_000), "gzip").read(1) == b""
+    assert time.perf_counter() - begin < 10
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "xz"])
+def test_damaged_streams(kind: str) -> None:
+    packed = PACKINGS[kind](random.Random(7).randbytes(5000))
+    for damaged in (packed[:-9], packed[:30], packed[:HEAD] + b"\xff" * 40):
+        with pytest.raises(Broken, match=f"a {kind} stream"):
+            PackedStream(plain(damaged), kind).read(1 << 20)
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "xz"])
+def test_bombs_end(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(packed_module, "MAX_UNPACKED", 1 << 20)
     with pytest.raises(Broken, match="GiB"):
-        GzipStream(plain(gzip.compress(bytes(3 << 20)))).skip(3 << 20)
+        PackedStream(plain(PACKINGS[kind](bytes(3 << 20))), kind).skip(3 << 20)
+
+
+@pytest.mark.parametrize("head", [b"", b"PK\x03\x04", b"BZh91A", bytes(6), b"\x1f\x8b"])
+def test_what_is_not_packed(head: bytes) -> None:
+    assert packing(head) is None
 
 
 def test_parts_read_peek_and_skip() -> None:
