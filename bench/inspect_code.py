@@ -40,7 +40,7 @@ from fatbins import files as samples
 from sdrun.fatbin.carried import NotInspectable, can_hold_code, read_code
 from sdrun.fatbin.saved import read_archive
 from sdrun.fatbin.source import FileSource, MemorySource
-from sdrun.fatbin.stream import PlainStream
+from sdrun.fatbin.stream import ReadStream
 
 LINE = re.compile(r"^(ELF|PTX) file +[0-9]+: .*\.sm_([0-9]+[af]?)\.(?:cubin|ptx)$")
 
@@ -143,7 +143,7 @@ def fuzz(inputs: int) -> dict[str, object]:
                 code = read_code(MemorySource(data), form)
                 outcome = "read, damage told" if code.faults else "read"
             else:
-                outcome = f"image of {len(read_archive(PlainStream(io.BytesIO(data))))} files"
+                outcome = f"image of {len(read_archive(ReadStream(io.BytesIO(data).read)))} files"
         except NotInspectable:
             outcome = "not inspectable"
         except Exception:

@@ -21,7 +21,7 @@ from sdrun.fatbin.carried import NotInspectable, can_hold_code, read_code
 from sdrun.fatbin.report import Inspection, summed_up
 from sdrun.fatbin.saved import read_archive
 from sdrun.fatbin.source import FileSource
-from sdrun.fatbin.stream import PlainStream
+from sdrun.fatbin.stream import FileStream, ReadStream
 from sdrun.runtime.protocol import ContainerRuntime
 
 NOT_INSPECTABLE = "not-inspectable"
@@ -89,7 +89,7 @@ def inspect_file(path: Path, facts: CudaFacts) -> Inspection:
                 )
             return summed_up(str(path), [code], facts)
         file.seek(0)
-        return summed_up(str(path), read_archive(PlainStream(file, on_disk=True)), facts)
+        return summed_up(str(path), read_archive(FileStream(file)), facts)
 
 
 def inspect_image(reference: str, facts: CudaFacts, runtime: ContainerRuntime) -> Inspection:
@@ -103,7 +103,7 @@ def inspect_image(reference: str, facts: CudaFacts, runtime: ContainerRuntime) -
             id=NOT_INSPECTABLE,
         )
     with saved(runtime.name, image.id) as stream:
-        return summed_up(reference, read_archive(PlainStream(stream)), facts)
+        return summed_up(reference, read_archive(ReadStream(stream.read)), facts)
 
 
 def saved(program: str, image: str) -> AbstractContextManager[IO[bytes]]:

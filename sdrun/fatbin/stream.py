@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import IO, Protocol
 
 _CHUNK = 1 << 20
@@ -28,32 +29,49 @@ class Stream(Protocol):
         ...
 
 
-class PlainStream:
-    """A file or a pipe, from where it stands. `on_disk`: a plain file, in which bytes can be passed over and found again."""
+class ReadStream:
+    """A pipe, or an answer of a server: what `read` gives, which may be less at a time than was asked for, and is nothing at the
+    end only."""
 
-    def __init__(self, file: IO[bytes], *, on_disk: bool = False) -> None:
-        self._file = file
-        self._on_disk = on_disk
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
 
     def read(self, length: int) -> bytes:
         """See Stream."""
-        data = self._file.read(length)
-        while len(data) < length and (more := self._file.read(length - len(data))):
-            data += more
-        return data
+        data = self._read(length)
+        if len(data) == length or not data:
+            return data
+        parts, missing = [data], length - len(data)
+        while missing > 0 and (more := self._read(missing)):
+            parts.append(more)
+            missing -= len(more)
+        return b"".join(parts)
 
     def skip(self, length: int) -> None:
         """See Stream."""
-        if not self._on_disk:
-            discard(self, length)
-            return
+        discard(self, length)
+
+    def place(self) -> tuple[int, int] | None:
+        """See Stream."""
+        return None
+
+
+class FileStream(ReadStream):
+    """A plain file on disk from where it stands, in which bytes can be passed over and found again."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file.read)
+        self._file = file
+
+    def skip(self, length: int) -> None:
+        """See Stream."""
         self._file.seek(self._file.tell() + max(0, length - 1))
         if length > 0 and not self._file.read(1):
             raise Broken("it ends early")
 
     def place(self) -> tuple[int, int] | None:
         """See Stream."""
-        return (self._file.fileno(), self._file.tell()) if self._on_disk else None
+        return self._file.fileno(), self._file.tell()
 
 
 class Part:

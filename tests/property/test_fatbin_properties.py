@@ -17,7 +17,7 @@ from sdrun.fatbin.carried import FileCode, NotInspectable, can_hold_code, read_c
 from sdrun.fatbin.report import summed_up
 from sdrun.fatbin.saved import read_archive
 from sdrun.fatbin.source import MemorySource
-from sdrun.fatbin.stream import PlainStream
+from sdrun.fatbin.stream import ReadStream
 from sdrun.fatbin.verdict import judge, reach, sentence
 
 FORMS = every_form()
@@ -38,7 +38,7 @@ def read(data: bytes) -> tuple[FileCode, ...]:
     """As `sdrun inspect` reads a file."""
     if can_hold_code(data[:8]):
         return (read_code(MemorySource(data), "x"),)
-    return read_archive(PlainStream(io.BytesIO(data)))
+    return read_archive(ReadStream(io.BytesIO(data).read))
 
 
 def counts(parts: list[list[Piece]]) -> Counter[tuple[str, Arch]]:

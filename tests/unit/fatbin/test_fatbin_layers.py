@@ -12,7 +12,7 @@ from fatbins.files import PACKINGS, Content, Piece, docker_archive, elf, engine,
 from sdrun.fatbin import layers
 from sdrun.fatbin.carried import FileCode, NotInspectable
 from sdrun.fatbin.saved import read_archive
-from sdrun.fatbin.stream import PlainStream
+from sdrun.fatbin.stream import FileStream, ReadStream
 
 PROGRAM = engine(fixture("cu124-raw.fatbin"), "890,900")
 LIBRARY = elf({".nv_fatbin": fixture("cu118-lz4.fatbin")})
@@ -20,7 +20,7 @@ OLD = elf({".nv_fatbin": fatbin(Piece("cubin", 50))})
 
 
 def read(archive: bytes) -> tuple[FileCode, ...]:
-    return read_archive(PlainStream(io.BytesIO(archive)))
+    return read_archive(ReadStream(io.BytesIO(archive).read))
 
 
 def paths(*contents: dict[str, Content]) -> list[str]:
@@ -67,7 +67,7 @@ def test_a_file_on_disk_is_read_where_it_stands() -> None:
     with tempfile.TemporaryFile() as file:
         file.write(docker_archive([layer({"a": b"1" * 5000, "sd": PROGRAM}), layer({"lib.so": LIBRARY})]))
         file.seek(0)
-        found = read_archive(PlainStream(file, on_disk=True))
+        found = read_archive(FileStream(file))
     assert [(code.path, code.entries) for code in found] == [("lib.so", 3), ("sd", 3)]
 
 

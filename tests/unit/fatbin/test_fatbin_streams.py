@@ -14,11 +14,11 @@ from fatbins.files import PACKINGS
 from sdrun.fatbin import packed as packed_module
 from sdrun.fatbin import tar
 from sdrun.fatbin.packed import HEAD, PackedStream, packing
-from sdrun.fatbin.stream import Broken, Part, PlainStream
+from sdrun.fatbin.stream import Broken, Part, ReadStream
 
 
-def plain(data: bytes) -> PlainStream:
-    return PlainStream(io.BytesIO(data))
+def plain(data: bytes) -> ReadStream:
+    return ReadStream(io.BytesIO(data).read)
 
 
 def archive(format_: int, names: dict[str, bytes]) -> bytes:
