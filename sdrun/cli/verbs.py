@@ -3,11 +3,12 @@ options costs more than the empty program that start-up is measured against."""
 
 from __future__ import annotations
 
-PANELS = ("Run", "Look", "Build")
+PANELS = ("Run", "Look", "Build", "Deploy")
 
 # verb -> (help panel, one line). The module is sdrun.cli.<verb>; it offers `command`, a function typer can call.
 VERBS: dict[str, tuple[str, str]] = {
     "generate": ("Run", "Draw a picture in a container and print its path."),
+    "serve": ("Run", "Run the engine's HTTP server in a container until it is stopped."),
     "show": ("Look", "Print how a picture was made, or draw it again."),
     "models": ("Look", "The model catalogue and the local store: ls, show, pull, verify, import, rm."),
     "resolve": ("Look", "Say which image this host runs, or what to change. Pure: same inputs, same answer."),
@@ -18,5 +19,6 @@ VERBS: dict[str, tuple[str, str]] = {
     "build": ("Build", "Build engine images and prove what they hold."),
     "verify": ("Build", "Read an image back and compare it with what its labels say."),
     "matrix": ("Build", "Print the targets as a CI matrix or a bake file."),
+    "fleet": ("Deploy", "Node pools to pinned images and Kubernetes objects: plan, lock, manifests, check."),
     "inspect": ("Build", "List the GPU code a file or image carries and the GPUs it runs on."),
 }

@@ -197,3 +197,10 @@ def check_readable(mounts: Iterable[Mount]) -> None:
                 f"chmod a+r {mount.source}, or run sdrun as its owner.",
                 id="model-file-unreadable",
             )
+
+
+def outside(text: str, spec: ContainerSpec) -> str:
+    """Container paths in a message as the user knows them."""
+    for mount in sorted(spec.mounts, key=lambda mount: -len(mount.target)):
+        text = text.replace(mount.target, str(mount.source))
+    return text

@@ -12,18 +12,17 @@ from pathlib import Path
 from sdrun.core.model import ModelFiles
 from sdrun.errors import Interrupted, SdrunError
 from sdrun.launch.choosing import Chosen, Fetching, Wishes
-from sdrun.launch.engine_args import container, inside
+from sdrun.launch.engine_args import container, inside, outside
 from sdrun.launch.fitting import NOTHING_NEEDED, Fitted
 from sdrun.launch.output import Destination, destination, disk_errors, full_disk, private_folder, publish
-from sdrun.launch.preparing import decide, expected_gpu
+from sdrun.launch.preparing import RUN_TARGET_LABEL, decide, expected_gpu, run_name
 from sdrun.launch.request import Request, check
-from sdrun.launch.runlog import RunLog, state_folder
+from sdrun.launch.runlog import RunLog, point_to, state_folder
 from sdrun.launch.stopping import stoppable
 from sdrun.launch.watch import Listener, Watch
 from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, Exit
 
 SCHEMA = "sdrun.generate/v1"
-RUN_TARGET_LABEL = "io.sdrun.run-target"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +118,13 @@ def _check(request: Request) -> None:
 def command_line(prepared: Prepared, runtime: ContainerRuntime) -> list[str]:
     """The container command, as words, that writes the picture straight to its place."""
     place = prepared.destination
-    return runtime.command_line(prepared.spec(place.folder, place.direct_name, _run_name()))
+    return runtime.command_line(prepared.spec(place.folder, place.direct_name, run_name()))
 
 
 def generate(prepared: Prepared, runtime: ContainerRuntime, listener: Listener, started: float) -> Outcome:
     """Runs the engine and puts the picture in its place. `started` is when the user began to wait (time.monotonic). Raises
     Interrupted after Ctrl-C and the like, the verdict's error where the engine failed; nothing is left behind then."""
-    run = _run_name()
+    run = run_name()
     log = RunLog(state_folder() / "logs", run)
     try:
         with stoppable(), private_folder(prepared.destination) as folder:
@@ -146,15 +145,11 @@ def generate(prepared: Prepared, runtime: ContainerRuntime, listener: Listener, 
             "stopped; no container and no unfinished picture was left behind", "Run the same command again."
         ) from None
     except SdrunError as error:
-        _point_to(error, log.path)
+        point_to(error, log.path)
         raise
     finally:
         log.close()
     return Outcome(prepared, files, watch.device, exit.seconds, time.monotonic() - started, log.path)
-
-
-def _run_name() -> str:
-    return f"sdrun-{os.urandom(6).hex()}"
 
 
 def _judge(exit: Exit, prepared: Prepared, watch: Watch, folder: Path, spec: ContainerSpec) -> None:
@@ -167,17 +162,5 @@ def _judge(exit: Exit, prepared: Prepared, watch: Watch, folder: Path, spec: Con
     if verdict.id == "output-not-written" and (full := full_disk(folder)) is not None:
         raise full
     error = verdict.to_error()
-    error.message = _outside(error.message, spec)
+    error.message = outside(error.message, spec)
     raise error
-
-
-def _outside(text: str, spec: ContainerSpec) -> str:
-    """Container paths in a message as the user knows them."""
-    for mount in sorted(spec.mounts, key=lambda mount: -len(mount.target)):
-        text = text.replace(mount.target, str(mount.source))
-    return text
-
-
-def _point_to(error: SdrunError, log: Path | None) -> None:
-    if log is not None and not isinstance(error, Interrupted) and log.exists() and log.stat().st_size:
-        error.detail = "\n".join([*([error.detail.rstrip("\n")] if error.detail else []), f"whole log: {log}"])

@@ -17,6 +17,8 @@ from sdrun.launch.request import Request, completed
 from sdrun.launch.watch import Listener
 from sdrun.runtime.protocol import ContainerRuntime
 
+RUN_TARGET_LABEL = "io.sdrun.run-target"
+
 
 @dataclass(frozen=True, slots=True)
 class Decided:
@@ -32,6 +34,11 @@ def expected_gpu(chosen: Chosen) -> bool | str:
     """The name the engine must say of its device; True where it may be any of several GPUs, False on the CPU."""
     gpus = chosen.plan.handover.gpus
     return gpus[0].name if len(gpus) == 1 else chosen.plan.code_path != "cpu"
+
+
+def run_name() -> str:
+    """A new name for a container."""
+    return f"sdrun-{os.urandom(6).hex()}"
 
 
 def decide(

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from sdrun.errors import Interrupted, SdrunError
+
 KEPT = 20
 
 
@@ -21,11 +23,14 @@ def state_folder() -> Path:
 
 class RunLog:
     """One run's log. A state folder that cannot be written, or a full disk, costs the log and not the run: `path` is None
-    then."""
+    then. `limit`: bytes after which what is there becomes `...-older.log` and a new file is begun, so that at most twice as
+    many are kept of a run that has no end."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, limit: int | None = None) -> None:
         self.path: Path | None = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{name}.log"
         self._file: BinaryIO | None = None
+        self._limit = limit
+        self._size = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("xb", buffering=0)
@@ -38,6 +43,11 @@ class RunLog:
             return
         try:
             self._file.write(data)
+            self._size += len(data)
+            if self._limit is not None and self._size > self._limit and self.path is not None:
+                self._file.close()
+                self.path.rename(self.path.with_name(f"{self.path.stem}-older.log"))
+                self._file, self._size = self.path.open("xb", buffering=0), 0
         except OSError:
             self._file.close()
             self._file = self.path = None
@@ -53,3 +63,9 @@ def forget_old(folder: Path) -> None:
     """Removes all but the newest 20 logs; another run may be doing the same."""
     for old in sorted(folder.glob("*.log"))[:-KEPT]:
         old.unlink(missing_ok=True)
+
+
+def point_to(error: SdrunError, log: Path | None) -> None:
+    """Says below the error where the whole log is, if there is one."""
+    if log is not None and not isinstance(error, Interrupted) and log.exists() and log.stat().st_size:
+        error.detail = "\n".join([*([error.detail.rstrip("\n")] if error.detail else []), f"whole log: {log}"])

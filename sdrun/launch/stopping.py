@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -28,6 +28,29 @@ def stoppable() -> Iterator[None]:
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(number, handler)
+
+
+@contextmanager
+def drainable(begin: Callable[[], bool]) -> Iterator[None]:
+    """As `stoppable`, but the first signal calls `begin`, in the main thread and wherever it happens to be; only where that
+    answers False, and from the second signal on, is KeyboardInterrupt raised."""
+    with stoppable():
+        mine = [number for number in _SIGNALS if signal.getsignal(number) is _raise]
+
+        def first(number: int, frame: FrameType | None) -> None:
+            for own in mine:
+                signal.signal(own, _raise)
+            if not begin():
+                _raise(number, frame)
+
+        for number in mine:
+            signal.signal(number, first)
+        try:
+            yield
+        finally:
+            for number in mine:
+                if signal.getsignal(number) is first:
+                    signal.signal(number, _raise)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -16,7 +16,8 @@ from sdrun.runtime import hardening, running
 from sdrun.runtime.caretaker import cared_for
 from sdrun.runtime.endpoints import Endpoint, RuntimeName
 from sdrun.runtime.faults import reading, translated
-from sdrun.runtime.protocol import ContainerSpec, Exit, LocalImage, OutputSink
+from sdrun.runtime.network import addresses
+from sdrun.runtime.protocol import ContainerSpec, Exit, LocalImage, NetworkKind, OutputSink
 
 
 class ApiRuntime(ABC):
@@ -133,6 +134,23 @@ class ApiRuntime(ABC):
                     raise
                 return fault.response.status_code == 409
         return True
+
+    @property
+    @abstractmethod
+    def reachable_network(self) -> NetworkKind:
+        """See ContainerRuntime."""
+
+    def addresses(self, container: str, port: int) -> tuple[tuple[str, int], ...]:
+        """See ContainerRuntime."""
+        import docker.errors
+
+        with translated(self._endpoint):
+            try:
+                details = self._api.inspect_container(container)
+            except docker.errors.NotFound:
+                return ()
+        with reading(self._endpoint):
+            return addresses(details, port)
 
     def command_line(self, spec: ContainerSpec) -> list[str]:
         """See ContainerRuntime."""

@@ -10,7 +10,8 @@ from sdrun.runtime.client import ApiRuntime
 from sdrun.runtime.endpoints import RuntimeName
 from sdrun.runtime.faults import reading
 from sdrun.runtime.inventory import docker_facts
-from sdrun.runtime.protocol import ContainerSpec
+from sdrun.runtime.network import NETWORKS, ensure
+from sdrun.runtime.protocol import ContainerSpec, NetworkKind
 
 
 class DockerRuntime(ApiRuntime):
@@ -26,6 +27,8 @@ class DockerRuntime(ApiRuntime):
     def create(self, spec: ContainerSpec, name: str) -> str:
         """See ApiRuntime."""
         traits = self._traits
+        if spec.network in NETWORKS:
+            ensure(self._api, NETWORKS[spec.network])
         created = self._api.create_container(
             spec.image,
             list(spec.command),
@@ -38,6 +41,12 @@ class DockerRuntime(ApiRuntime):
             host_config=self._api.create_host_config(**hardening.docker_host_config(spec, traits)),
         )
         return str(created["Id"])
+
+    @property
+    def reachable_network(self) -> NetworkKind:
+        """See ContainerRuntime. Networks of a rootless daemon, and of Docker Desktop's virtual machine, are out of sight."""
+        shared = self._endpoint.socket is not None and self._info.get("OperatingSystem") != "Docker Desktop"
+        return "internal" if shared and not self._traits.rootless else "published"
 
     def was_out_of_memory(self, container: str) -> bool:
         """Docker says it by an `oom` event."""

@@ -14,7 +14,7 @@ from typing import Literal
 from sdrun.core.host import RuntimeFacts
 from sdrun.errors import RuntimeUnavailable, SdrunError, VerificationFailed
 from sdrun.runtime.hardening import DaemonTraits, command_line
-from sdrun.runtime.protocol import ContainerSpec, Exit, LocalImage, OutputSink, Stream
+from sdrun.runtime.protocol import ContainerSpec, Exit, LocalImage, NetworkKind, OutputSink, Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,19 @@ class FakeRuntime:
             return script.exit
         finally:
             self.containers.pop()
+
+    def remove(self, container: str) -> bool:
+        """Whether it was running; the run itself is over when its script is."""
+        return container in self.containers
+
+    @property
+    def reachable_network(self) -> NetworkKind:
+        """As a Docker on this host."""
+        return "internal"
+
+    def addresses(self, container: str, port: int) -> tuple[tuple[str, int], ...]:
+        """Nobody listens in a script."""
+        return ()
 
     def command_line(self, spec: ContainerSpec) -> list[str]:
         """As a Docker without peculiarities."""

@@ -12,6 +12,7 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+from sdrun.runtime.network import NETWORKS
 from sdrun.runtime.protocol import ContainerSpec, Mount
 
 RUN_LABEL = "io.sdrun.run"
@@ -58,6 +59,13 @@ def user_namespace(traits: DaemonTraits, runtime: str) -> str | None:
     return "host" if traits.remaps_users else None
 
 
+def network(spec: ContainerSpec, runtime: str) -> str:
+    """The name by which the runtime knows the network; Podman has none of sdrun's own."""
+    if runtime == "podman":
+        return "none" if spec.network == "none" else "bridge"
+    return NETWORKS[spec.network].name if spec.network in NETWORKS else spec.network
+
+
 def security_options(traits: DaemonTraits) -> list[str]:
     """Nothing may gain privileges. Under SELinux the label is off: confined containers may not read the user's own files, and
     relabelling a model store would change files that are not sdrun's."""
@@ -77,7 +85,7 @@ def docker_host_config(spec: ContainerSpec, traits: DaemonTraits) -> dict[str, A
     return {
         "auto_remove": True,
         "init": True,
-        "network_mode": spec.network,
+        "network_mode": network(spec, "docker"),
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opt": security_options(traits),
@@ -85,7 +93,7 @@ def docker_host_config(spec: ContainerSpec, traits: DaemonTraits) -> dict[str, A
         "ulimits": [Ulimit(name="stack", soft=STACK_BYTES, hard=STACK_BYTES)],
         "mounts": [BindMount(m.target, str(m.source), type="bind", read_only=m.read_only) for m in spec.mounts],
         "tmpfs": {path: ",".join(TMPFS_OPTIONS) for path in spec.tmpfs},
-        "port_bindings": {f"{inside}/tcp": ("127.0.0.1", outside) for inside, outside in spec.ports.items()},
+        "port_bindings": {f"{inside}/tcp": ("127.0.0.1", outside or None) for inside, outside in spec.ports.items()},
         "device_requests": requests or None,
         "mem_limit": spec.memory_bytes,
         "memswap_limit": spec.memory_bytes,  # equal: no swap beside the limit
@@ -119,7 +127,7 @@ def podman_spec(spec: ContainerSpec, name: str, traits: DaemonTraits) -> dict[st
         "env": dict(spec.environment),
         "labels": {**spec.labels, RUN_LABEL: name},
         "mounts": mounts,
-        "netns": {"nsmode": spec.network},
+        "netns": {"nsmode": network(spec, "podman")},
         "portmappings": [
             {"container_port": inside, "host_port": outside, "host_ip": "127.0.0.1", "protocol": "tcp"}
             for inside, outside in spec.ports.items()
@@ -144,7 +152,7 @@ def podman_spec(spec: ContainerSpec, name: str, traits: DaemonTraits) -> dict[st
 
 def command_line(spec: ContainerSpec, traits: DaemonTraits, runtime: str) -> list[str]:
     """The `docker run` or `podman run` that asks for the same container."""
-    argv = [runtime, "run", "--rm", "--init", "--network", spec.network, "--read-only", "--cap-drop", "ALL"]
+    argv = [runtime, "run", "--rm", "--init", "--network", network(spec, runtime), "--read-only", "--cap-drop", "ALL"]
     for option in security_options(traits):
         argv += ["--security-opt", option]
     argv += ["--pids-limit", str(PIDS_LIMIT), "--user", user(spec, traits, runtime)]
@@ -165,7 +173,7 @@ def command_line(spec: ContainerSpec, traits: DaemonTraits, runtime: str) -> lis
     for mount in spec.mounts:
         argv += ["--mount", _mount_option(mount)]
     for inside, outside in spec.ports.items():
-        argv += ["--publish", f"127.0.0.1:{outside}:{inside}"]
+        argv += ["--publish", f"127.0.0.1:{outside or ''}:{inside}"]
     argv += _gpu_options(spec, runtime)
     command = list(spec.command)
     if spec.entrypoint is not None:  # the command line takes one word there; the rest stands before the arguments

@@ -9,7 +9,7 @@ from sdrun.runtime import hardening
 from sdrun.runtime.client import ApiRuntime
 from sdrun.runtime.endpoints import RuntimeName
 from sdrun.runtime.inventory import podman_facts
-from sdrun.runtime.protocol import ContainerSpec
+from sdrun.runtime.protocol import ContainerSpec, NetworkKind
 
 _LIBPOD = "/v4.0.0/libpod"  # the oldest version of Podman's own API that Podman 4 and later answer to
 
@@ -30,6 +30,11 @@ class PodmanRuntime(ApiRuntime):
             f"{api.base_url}{_LIBPOD}/containers/create", data=hardening.podman_spec(spec, name, self._traits)
         )
         return str(api._result(answer, True)["Id"])
+
+    @property
+    def reachable_network(self) -> NetworkKind:
+        """See ContainerRuntime."""
+        return "published"
 
     def was_out_of_memory(self, container: str) -> bool:
         """Podman has no event for it. Between the end of a container and its removal lies its cleanup (0.1 s), in which it can

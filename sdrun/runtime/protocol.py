@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from sdrun.core.host import RuntimeFacts
 
 Stream = Literal["stdout", "stderr"]
+NetworkKind = Literal["none", "internal", "published", "bridge"]
 OutputSink = Callable[[Stream, bytes], None]
 
 
@@ -34,9 +35,11 @@ class GpuRequest:
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """One container to run. What is not said here is closed: no network, read-only root, no capabilities, no new
-    privileges, removed at its end. `ports` (container port -> host port) are published on 127.0.0.1 and need `network`
-    `"bridge"`; `user` is `uid:gid`; `tmpfs` are container paths given an empty memory file system; `scratch` is a folder of
-    this run alone, which goes with the container where sdrun itself is killed."""
+    privileges, removed at its end. `ports` (container port -> host port, 0 for a free one) are published on 127.0.0.1 and need
+    `network` `"published"` (a bridge on which nothing it sends out is answered, see network.py), or `"bridge"`, which is open;
+    on `"internal"` it answers this host at its own address and has no way out at all. `user` is `uid:gid`; `tmpfs` are
+    container paths given an empty memory file system; `scratch` is a folder of this run alone, which goes with the container
+    where sdrun itself is killed."""
 
     image: str
     command: tuple[str, ...]
@@ -44,7 +47,7 @@ class ContainerSpec:
     mounts: tuple[Mount, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     gpu: GpuRequest | None = None
-    network: Literal["none", "bridge"] = "none"
+    network: NetworkKind = "none"
     ports: Mapping[int, int] = field(default_factory=dict)
     name: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -106,6 +109,20 @@ class ContainerRuntime(Protocol):
     def run(self, spec: ContainerSpec, on_output: OutputSink) -> Exit:
         """Runs to the end and removes the container. Output reaches `on_output` as it comes, unbuffered. A KeyboardInterrupt
         stops the container within 2 seconds, removes it, and is raised on."""
+        ...
+
+    def remove(self, container: str) -> bool:
+        """Kills and removes the container of that name or id; False where there is none (any more)."""
+        ...
+
+    @property
+    def reachable_network(self) -> NetworkKind:
+        """The most closed network on which this process can reach a container: `internal` where it shares the daemon's host,
+        else `published`."""
+        ...
+
+    def addresses(self, container: str, port: int) -> tuple[tuple[str, int], ...]:
+        """Where that port of a running container may answer from here, the likeliest first; none where it is not running."""
         ...
 
     def command_line(self, spec: ContainerSpec) -> list[str]:

@@ -1,0 +1,95 @@
+"""The options that say where an engine runs, and what stands behind them: shared by the verbs that start one."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sdrun.cli.console import Console
+
+if TYPE_CHECKING:
+    from sdrun.core.policy import Build
+    from sdrun.launch.choosing import Fetching
+    from sdrun.runtime.protocol import ContainerRuntime
+
+PANEL = "Where it runs"
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="A catalogue name, a file, or role=FILE,... (diffusion, llm, vae, ...).")
+]
+Fit = Annotated[bool, typer.Option("--fit/--no-fit", help="Look at free memory first, and save it.", rich_help_panel=PANEL)]
+Gpu = Annotated[str, typer.Option("--gpu", help="auto, all, an index, a UUID, a MIG UUID, none.", rich_help_panel=PANEL)]
+AllowCpu = Annotated[bool, typer.Option("--allow-cpu", help="Use the CPU where no GPU can be used.", rich_help_panel=PANEL)]
+AllowJit = Annotated[
+    bool, typer.Option("--allow-jit/--no-jit", help="Code the driver compiles at the first run.", rich_help_panel=PANEL)
+]
+Image = Annotated[str | None, typer.Option("--image", help="This image: tag, digest, id or target.", rich_help_panel=PANEL)]
+IndexFile = Annotated[str | None, typer.Option("--index", help="Published images (sdrun.index/v1).", rich_help_panel=PANEL)]
+BuildHere = Annotated[bool, typer.Option("--build", help="Build the image here where none fits.", rich_help_panel=PANEL)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the container command; start nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+EngineArguments = Annotated[list[str] | None, typer.Argument(help="After --: handed to the engine as they are.")]
+
+
+def after_dashes(words: list[str]) -> tuple[str, ...]:
+    """Words that stand after `--` are the engine's. One before it is a mistake, and the engine would only say so late."""
+    from sdrun.errors import UsageProblem
+
+    own = sys.argv[1:]
+    passed = len(own) - own.index("--") - 1 if "--" in own else 0
+    if len(words) > passed:
+        raise UsageProblem(
+            f"unexpected argument {words[0][:40]!r}", "Quote the prompt; engine arguments stand after --.", id="usage"
+        )
+    return tuple(words)
+
+
+class Connection:
+    """The runtime, connected to when it is first asked for, and once."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._runtime: ContainerRuntime | None = None
+
+    def get(self) -> ContainerRuntime:
+        """The runtime."""
+        if self._runtime is None:
+            from sdrun.runtime import connect
+
+            self._runtime = connect(self._console.settings().runtime)
+        return self._runtime
+
+
+def fetching(console: Console, connection: Connection, build: bool, dry_run: bool) -> Fetching:
+    """How what is missing may be had: nothing for a dry run, else pulled, and built where that was asked for."""
+    from sdrun.cli.live import PullProgress
+    from sdrun.launch.choosing import Fetching
+
+    def make(wanted: Build) -> None:
+        _build(console, connection.get(), wanted)
+
+    return Fetching(
+        pull=not dry_run, build=make if build and not dry_run else None, progress=PullProgress(console).show, say=console.note
+    )
+
+
+def _build(console: Console, runtime: ContainerRuntime, wanted: Build) -> None:
+    """Builds the target the resolver asks for. Raises UsageProblem where the catalogue does not have it."""
+    from sdrun.build.choice import on_platform
+    from sdrun.build.image import build
+    from sdrun.catalog.engines import engines
+    from sdrun.cli.build import Display, summary
+    from sdrun.cli.selection import selected
+
+    catalogue, rows = selected(wanted.target)
+    (target, *_) = on_platform(rows, wanted.platform)
+    shown = Display(console)
+    try:
+        built = build(
+            target, engines()[target.engine], catalogue.bases[target.base], runtime, say=console.note, on_step=shown.show
+        )
+    finally:
+        shown.end()
+    console.note(summary(built))
