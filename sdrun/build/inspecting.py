@@ -1,4 +1,4 @@
-"""Inspecting what a user names: a file, an image in a tar, or an image of the local container runtime.
+"""Inspecting what a user names: a file, an image in a tar, an image of the local container runtime or of a registry.
 
 The readers are in sdrun.fatbin; here are the doors through which bytes come in, and the errors for what is behind none of them.
 """
@@ -6,7 +6,6 @@ The readers are in sdrun.fatbin; here are the doors through which bytes come in,
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -16,34 +15,45 @@ from pathlib import Path
 from typing import IO
 
 from sdrun.core.facts import CudaFacts
+from sdrun.core.reference import Reference
 from sdrun.errors import BadConfiguration, NotEnoughMemory, RuntimeUnavailable
 from sdrun.fatbin.carried import NotInspectable, can_hold_code, read_code
 from sdrun.fatbin.report import Inspection, summed_up
 from sdrun.fatbin.saved import read_archive
 from sdrun.fatbin.source import FileSource
 from sdrun.fatbin.stream import FileStream, ReadStream
-from sdrun.runtime.protocol import ContainerRuntime
+from sdrun.runtime.protocol import ContainerRuntime, LocalImage
 
 NOT_INSPECTABLE = "not-inspectable"
 _ENDED_WITHIN = 60.0  # seconds for `save` to end once its last byte was read
-# distribution/reference: what can name an image; a path with a dot or a slash in front, or with capitals, cannot
-_REFERENCE = re.compile(r"[a-z0-9][a-z0-9._/:-]*(?::[\w][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?")
-_FORMS = "Name an ELF file (program, shared library, object, static library), a saved image (tar) or a local image."
+_FORMS = (
+    "Name an ELF file (program, shared library, object, static library), a saved image (tar), a local image, "
+    "or an image of a registry (HOST/NAME:TAG)."
+)
 
 
-def inspect(subject: str, facts: CudaFacts, connect: Callable[[], ContainerRuntime]) -> Inspection:
-    """What `subject` carries: a file if there is one of that name, else an image of the runtime that `connect` gives.
+def inspect(
+    subject: str, facts: CudaFacts, connect: Callable[[], ContainerRuntime], remote: Callable[[str], Inspection] | None = None
+) -> Inspection:
+    """What `subject` carries: a file if there is one of that name, else an image of the runtime that `connect` gives, else what
+    `remote` finds under that name in a registry (asked only for names that say which: `host/name`, `owner/name:tag`).
 
-    Raises BadConfiguration (`not-inspectable`) for what is neither, of another format, or damaged: half a list of archs would
-    be taken for the whole; RuntimeUnavailable when the runtime cannot be asked; NotEnoughMemory (`disk-full`).
+    Raises BadConfiguration (`not-inspectable`) for what is none of these, of another format, or damaged: half a list of archs
+    would be taken for the whole; RuntimeUnavailable when the runtime cannot be asked; NotEnoughMemory (`disk-full`); and what
+    `remote` raises.
     """
     path = Path(subject)
     try:
         if path.exists():
             return inspect_file(path, facts)
-        if not _REFERENCE.fullmatch(subject):
+        if not _may_be_image(subject):
             raise BadConfiguration(f"{subject}: there is no such file", _FORMS, id=NOT_INSPECTABLE)
-        return inspect_image(subject, facts, _runtime(subject, connect))
+        runtime, image, why = _local(subject, connect)
+        if runtime is not None and image is not None:
+            return inspect_image(subject, image, facts, runtime)
+        if remote is not None and _names_registry(subject):
+            return remote(subject)
+        raise why or _nowhere(subject, runtime)
     except NotInspectable as fault:
         raise BadConfiguration(f"{subject} cannot be inspected: {fault}", _FORMS, id=NOT_INSPECTABLE) from None
     except OSError as fault:
@@ -56,18 +66,43 @@ def inspect(subject: str, facts: CudaFacts, connect: Callable[[], ContainerRunti
         raise BadConfiguration(f"{subject} cannot be read: {fault.strerror}", _FORMS, id=NOT_INSPECTABLE) from None
 
 
-def _runtime(subject: str, connect: Callable[[], ContainerRuntime]) -> ContainerRuntime:
-    """The runtime to ask. Without one, a plain word is taken for the name of a file that is not there."""
+def _may_be_image(subject: str) -> bool:
     try:
-        return connect()
+        Reference.parse(subject)
+    except ValueError:
+        return False
+    return True
+
+
+def _names_registry(subject: str) -> bool:
+    """Whether an image's name also says in which registry: with its host, or as Docker Hub's OWNER/NAME with a tag or digest. A
+    path without either is more likely a file that is not there, and nobody's network is asked about those."""
+    first, slash, rest = subject.partition("/")
+    hosted = "." in first or ":" in first or first == "localhost"
+    return bool(slash) and (hosted or ":" in rest or "@" in rest)
+
+
+def _local(
+    subject: str, connect: Callable[[], ContainerRuntime]
+) -> tuple[ContainerRuntime | None, LocalImage | None, Exception | None]:
+    """The runtime and its image of that name; without a runtime the error that says so, if no registry has the image either."""
+    try:
+        runtime = connect()
+        return runtime, runtime.image(subject), None
     except RuntimeUnavailable as fault:
         if any(mark in subject for mark in ":/@"):
-            raise
-        raise BadConfiguration(
-            f"{subject}: there is no such file, and no container runtime that may have such an image: {fault.message}",
-            _FORMS,
-            id=NOT_INSPECTABLE,
-        ) from None
+            return None, None, fault
+        why = f"there is no such file, and no container runtime that may have such an image: {fault.message}"
+        return None, None, BadConfiguration(f"{subject}: {why}", _FORMS, id=NOT_INSPECTABLE)
+
+
+def _nowhere(subject: str, runtime: ContainerRuntime | None) -> BadConfiguration:
+    name = runtime.name if runtime is not None else "container runtime"
+    return BadConfiguration(
+        f"{subject} is neither a file nor an image of the local {name}",
+        "To look into a registry, name the image with its host: registry.example/team/sdrun:TAG",
+        id=NOT_INSPECTABLE,
+    )
 
 
 def inspect_file(path: Path, facts: CudaFacts) -> Inspection:
@@ -92,18 +127,11 @@ def inspect_file(path: Path, facts: CudaFacts) -> Inspection:
         return summed_up(str(path), read_archive(FileStream(file)), facts)
 
 
-def inspect_image(reference: str, facts: CudaFacts, runtime: ContainerRuntime) -> Inspection:
+def inspect_image(subject: str, image: LocalImage, facts: CudaFacts, runtime: ContainerRuntime) -> Inspection:
     """What an image of the local runtime carries, read from its `save` stream, nothing of it kept on disk but one large file at
-    a time. Raises NotInspectable where there is no such image."""
-    image = runtime.image(reference)
-    if image is None:
-        raise BadConfiguration(
-            f"{reference} is neither a file nor an image of the local {runtime.name}",
-            f"If a registry has it, pull it first: {runtime.name} pull {reference}",
-            id=NOT_INSPECTABLE,
-        )
+    a time."""
     with saved(runtime.name, image.id) as stream:
-        return summed_up(reference, read_archive(ReadStream(stream.read)), facts)
+        return summed_up(subject, read_archive(ReadStream(stream.read)), facts)
 
 
 def saved(program: str, image: str) -> AbstractContextManager[IO[bytes]]:

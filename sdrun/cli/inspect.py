@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sdrun.fatbin.carried import FileCode
     from sdrun.fatbin.report import Inspection
     from sdrun.fatbin.verdict import Reach
+    from sdrun.runtime.protocol import ContainerRuntime
 
 COLUMNS = ("FILE", "SASS", "PTX", "ENTRIES", "COMPRESSION", "ENGINE BUILT FOR")
 
@@ -23,11 +24,19 @@ COLUMNS = ("FILE", "SASS", "PTX", "ENTRIES", "COMPRESSION", "ENGINE BUILT FOR")
 def command(
     ctx: typer.Context,
     subject: Annotated[
-        str, typer.Argument(metavar="FILE-or-IMAGE", help="An ELF file, a saved image (tar), or a local image.")
+        str,
+        typer.Argument(
+            metavar="FILE-or-IMAGE",
+            help="An ELF file, a saved image (tar), a local image, or one of a registry (HOST/NAME:TAG).",
+        ),
     ],
     device: Annotated[
         str, typer.Option("--for", metavar="CC", help='Answer for one compute capability, such as "8.9"; exit 4 for no.')
     ] = "",
+    platform: Annotated[
+        str, typer.Option("--platform", help='Of a registry\'s list of images the one for it, such as "linux/arm64".')
+    ] = "",
+    remote: Annotated[bool, typer.Option("--remote", help="Ask the registry, also where the image is here.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print schema sdrun.inspect/v1.")] = False,
 ) -> None:
     """List the GPU code a file or image carries and the GPUs it runs on."""
@@ -39,7 +48,17 @@ def command(
     console: Console = ctx.obj
     capability = _capability(device) if device else None
     facts = load_cuda_facts()
-    inspection = inspect(subject, facts, connect)
+    asked = _platform(platform)
+
+    def from_registry(reference: str) -> Inspection:
+        from sdrun.build.remote import inspect_remote
+
+        return inspect_remote(reference, facts, asked or _own_platform(), console.note, asked=bool(asked))
+
+    def from_runtime() -> ContainerRuntime:
+        return connect(console.settings().runtime)
+
+    inspection = from_registry(subject) if remote else inspect(subject, facts, from_runtime, from_registry)
     for fault in inspection.faults:
         console.note(f"damaged, may hold more than is listed: {fault}")
     answer = _answer(inspection, capability, facts) if capability else ""
@@ -59,6 +78,24 @@ def _capability(text: str) -> ComputeCapability:
         return ComputeCapability.parse(text)
     except ValueError as fault:
         raise UsageProblem(f"--for {fault}", 'Give it as major.minor: --for "8.9"') from None
+
+
+def _platform(text: str) -> str:
+    from sdrun.core.platform import parse_platform
+    from sdrun.errors import UsageProblem
+
+    try:
+        return parse_platform(text) if text else ""
+    except ValueError as fault:
+        raise UsageProblem(f"--platform {fault}", "Give it as os/architecture: --platform linux/arm64") from None
+
+
+def _own_platform() -> str:
+    import os
+
+    from sdrun.probe.machine import platform_of
+
+    return platform_of(os.uname().machine)
 
 
 def _answer(inspection: Inspection, capability: ComputeCapability, facts: CudaFacts) -> str:

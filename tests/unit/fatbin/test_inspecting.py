@@ -182,10 +182,10 @@ def test_a_stream_that_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_an_image_that_is_not_here(tmp_path: Path) -> None:
-    with pytest.raises(BadConfiguration) as caught:
-        inspecting.inspect("ghcr.io/someone/sd:v1", FACTS, FakeRuntime)
+    with pytest.raises(BadConfiguration, match="neither a file nor an image of the local docker") as caught:
+        inspecting.inspect("sdrun:v1", FACTS, FakeRuntime)
     assert caught.value.id == "not-inspectable"
-    assert caught.value.remedy == "If a registry has it, pull it first: docker pull ghcr.io/someone/sd:v1"
+    assert "registry.example/team/sdrun:TAG" in caught.value.remedy
 
 
 def no_runtime() -> ContainerRuntime:
