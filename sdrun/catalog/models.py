@@ -33,8 +33,8 @@ from sdrun.resources import images_dir
 
 _LICENCE_KEYS = ("name", "commercial", "page", "accept")
 _FILE_KEYS = ("file", "bytes", "sha256", "repository", "revision", "gated")
-_ROW_KEYS = ("name", "aliases", "title", "family", "licence", "made_by", "output", "engine_args", "default_quantisation",
-             "defaults", "companions", "variants")  # fmt: skip
+_ROW_KEYS = ("name", "aliases", "title", "family", "licence", "made_by", "shipped", "output", "engine_args",
+             "default_quantisation", "defaults", "companions", "variants")  # fmt: skip
 _VARIANT_KEYS = ("quantisation", "memory_mib", "files", "companions")
 _DEFAULT_KEYS = ("width", "height", "steps", "cfg_scale", "guidance", "sampler", "seed")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
@@ -64,11 +64,12 @@ class _Reader:
         self._rows: dict[str, Row] = {}
         self._models: dict[str, Model] = {}
         self._taken: set[str] = set()
+        self._default = ""
 
     def read(self) -> Catalogue:
         """The whole catalogue."""
         with self._file.collecting():
-            top = fields(self._file, self._file.data, "", ("licences", "companions", "models"))
+            top = fields(self._file, self._file.data, "", ("licences", "companions", "default", "models"))
             for licence in each(self._file, top, "licences", _LICENCE_KEYS, self._licence):
                 self._licences[licence.name] = licence
             if top.find("companions", list) is not None:
@@ -77,8 +78,16 @@ class _Reader:
             for row, variants in each(self._file, top, "models", _ROW_KEYS, self._row):
                 self._rows[row.name] = row
                 self._models.update(variants)
+            self._default = self._named(top)
         self._file.finish()
-        return Catalogue(self._rows, self._models)
+        return Catalogue(self._rows, self._models, self._default)
+
+    def _named(self, top: Fields) -> str:
+        """The model taken where the user names none; a catalogue need not have one."""
+        name = top.find("default", str) or ""
+        if name and name not in self._rows:
+            raise Malformed(top.key("default"), f"{name[:40]!r} is the name of no model here")
+        return name
 
     def _licence(self, row: Fields) -> Licence:
         commercial = cast(Commerce, _one_of(row, "commercial", COMMERCE))
@@ -122,6 +131,7 @@ class _Reader:
             quantisation="",
             licence=licence,
             made_by=self._made_by(row),
+            shipped=_matching(row, "shipped", _PATH, "names of folders") if row.find("shipped", str) is not None else None,
             memory_mib=0,
             files={},
             defaults=_defaults(defaults, 64 if output == "picture" else 16),
@@ -140,7 +150,7 @@ class _Reader:
             name=name,
             quantisation=quantisation,
             memory_mib=_at_least(row, "memory_mib", 1),
-            files=self._files(row, shared, on_hub=common.made_by is None),
+            files=self._files(row, shared, on_hub=common.made_by is None and common.shipped is None),
         )
 
     def _new_name(self, name: str, key: str) -> str:
@@ -197,13 +207,13 @@ def _model_file(row: Fields, on_hub: bool) -> ModelFile:
         revision = _known(row, "revision", _COMMIT, "40 hexadecimal digits in lower case")
         source = HubFile(repository, path, revision)
     elif row.find("repository", str) is not None:
-        raise Malformed(row.key("repository"), "a file that is made by sdrun comes from no repository")
+        raise Malformed(row.key("repository"), "a file that sdrun makes or brings comes from no repository")
     if not on_hub and "/" in path:
         raise Malformed(row.key("file"), "must be a plain file name")
     sha256 = _known(row, "sha256", _SHA256, "64 hexadecimal digits in lower case")
     size = None if row.get("bytes", object) is None else _at_least(row, "bytes", 1)
     if not on_hub and (sha256 is None or size is None):
-        raise Malformed(row.path, "a file that is made by sdrun has its bytes and sha256 pinned")
+        raise Malformed(row.path, "a file that sdrun makes or brings has its bytes and sha256 pinned")
     return ModelFile(path.rpartition("/")[2], size, sha256, source, row.find("gated", bool) or False)
 
 

@@ -21,8 +21,9 @@ from sdrun.cli.placement import (
     Gpu,
     Image,
     IndexFile,
-    Model,
+    ModelOrUsual,
     after_dashes,
+    usual_model,
 )
 from sdrun.cli.placement import fetching as fetching_for
 
@@ -38,8 +39,8 @@ HELP_PICTURE = "Picture"
 
 def command(
     ctx: typer.Context,
-    model: Model,
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="What to draw.")],
+    model: ModelOrUsual = None,
     negative: Annotated[str, typer.Option("--negative-prompt", "-n", help="What not to draw.")] = "",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="PNG or JPEG file, or a folder. Default: output.png, or a free name.")
@@ -91,7 +92,7 @@ def command(
     from sdrun.launch.request import Request
 
     request = Request(
-        model=model,
+        model=model if model is not None else usual_model(console),
         prompt=prompt,
         negative=negative,
         output=output,

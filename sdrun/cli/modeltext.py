@@ -29,8 +29,13 @@ def _cells(model: Model, stored: StoredModel | None, names: Names) -> tuple[str,
     pinned = f"{model.pinned}/{len(model.files)}" + (f" +{recorded}" if recorded else "")
     size = size_text(model.bytes) if model.bytes else _total(stored) if stored else "not known"
     licence = model.licence.name + (", gated" if model.gated else "")
-    here = "yes" if stored is not None and stored.serves(model) else "-"
+    here = "yes" if _here(model, stored) else "-"
     return model.name, size, f"{model.memory_mib / 1024:.1f} GiB", pinned, here, licence
+
+
+def _here(model: Model, stored: StoredModel | None) -> bool:
+    """Whether a run needs no network for it."""
+    return model.shipped is not None or (stored is not None and stored.serves(model))
 
 
 def _total(model: StoredModel) -> str:
@@ -71,7 +76,8 @@ def model_document(model: Model, catalogue: Catalogue, names: Names) -> dict[str
         "defaults": asdict(model.defaults) if model.defaults else None,
         "engine_args": list(model.engine_args),
         "memory_mib": model.memory_mib,
-        "here": stored is not None and stored.serves(model),
+        "here": _here(model, stored),
+        "shipped": model.shipped is not None,
     }
 
 
@@ -143,6 +149,8 @@ def description(document: Mapping[str, object]) -> str:
 
 
 def _where(document: Mapping[str, object]) -> str:
+    if document.get("shipped"):
+        return "shipped with sdrun"
     return "in the store" if document.get("here") else f"not here yet: sdrun models pull {document['name']}"
 
 

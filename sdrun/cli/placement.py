@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 PANEL = "Where it runs"
 
-Model = Annotated[
-    str, typer.Option("--model", "-m", help="A catalogue name, a file, or role=FILE,... (diffusion, llm, vae, ...).")
-]
+_MODEL = typer.Option("--model", "-m", help="A catalogue name, a file, or role=FILE,... (diffusion, llm, vae, ...).")
+Model = Annotated[str, _MODEL]
+ModelOrUsual = Annotated[str | None, _MODEL]
 Fit = Annotated[bool, typer.Option("--fit/--no-fit", help="Look at free memory first, and save it.", rich_help_panel=PANEL)]
 Gpu = Annotated[str, typer.Option("--gpu", help="auto, all, an index, a UUID, a MIG UUID, none.", rich_help_panel=PANEL)]
 AllowCpu = Annotated[bool, typer.Option("--allow-cpu", help="Use the CPU where no GPU can be used.", rich_help_panel=PANEL)]
@@ -31,6 +31,15 @@ BuildHere = Annotated[bool, typer.Option("--build", help="Build the image here w
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the container command; start nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 EngineArguments = Annotated[list[str] | None, typer.Argument(help="After --: handed to the engine as they are.")]
+
+
+def usual_model(console: Console) -> str:
+    """The model of the catalogue that is taken where none is named, and a line that says so."""
+    from sdrun.catalog.models import models
+
+    name = models().default
+    console.note(f"model {name} (sdrun models ls has others; -m chooses one)")
+    return name
 
 
 def after_dashes(words: list[str]) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ class HubFile:
 @dataclass(frozen=True, slots=True)
 class ModelFile:
     """One file: its plain `name`, its size in bytes and its sha256 (64 hexadecimal digits), None where the catalogue does not
-    know them, and where it comes `from_hub`; None for a file that is made here or is the user's own."""
+    know them, and where it comes `from_hub`; None for a file that is made here, ships with sdrun or is the user's own."""
 
     name: str
     bytes: int | None
@@ -92,7 +92,8 @@ class Licence:
 class Model:
     """One quantisation of one row of the catalogue. `name` is `row:quantisation`; `files` by role; `memory_mib` is what the
     engine needs at the default size with all files loaded; `engine_args` are what this model needs beyond its files; only a
-    file outside the catalogue has no `defaults`."""
+    file outside the catalogue has no `defaults`. `shipped`: the folder below models/ in which the files come with sdrun, None
+    for every other model."""
 
     name: str
     family: str
@@ -105,6 +106,7 @@ class Model:
     title: str = ""
     engine_args: tuple[str, ...] = ()
     output: Output = "picture"
+    shipped: str | None = None
 
     @property
     def row(self) -> str:
@@ -160,11 +162,12 @@ class Row:
 class Catalogue(Mapping[str, Model]):
     """Models by every name people type. Iterating gives full names (`flux1-schnell:q4_0`) in file order; looking up also takes
     a row's name or alias alone (its default quantisation) and with a quantisation after a hyphen or a colon, in full or by
-    its beginning: `flux`, `flux-q4`, `flux1-schnell:q4_0`."""
+    its beginning: `flux`, `flux-q4`, `flux1-schnell:q4_0`. `default` is the name taken where the user names none."""
 
-    __slots__ = ("_models", "_names", "rows")
+    __slots__ = ("_models", "_names", "default", "rows")
 
-    def __init__(self, rows: Mapping[str, Row], models: Mapping[str, Model]) -> None:
+    def __init__(self, rows: Mapping[str, Row], models: Mapping[str, Model], default: str = "") -> None:
+        self.default = default
         self.rows = MappingProxyType(dict(rows))
         self._models = dict(models)
         self._names = {name: row for row in rows.values() for name in (row.name, *row.aliases)}

@@ -88,12 +88,21 @@ class Store:
         return Names(self.root)
 
     def have(self, model: Model, again: bool = False) -> ModelFiles:
-        """The model's files, made or fetched where they are not there or not whole; `again`: asks the hub in any case."""
+        """The model's files; made, fetched or taken from what came with sdrun where they are not there or not whole. `again`:
+        asks the hub in any case."""
         with store_errors(self.root):
             stored = self.names.get(model.name)
             if again or stored is None or not stored.serves(model) or self._faults(stored):
-                stored = self.pull(model) if model.made_by is None else self._make(model, model.made_by)
+                stored = self._get(model)
         return self._files(stored, model)
+
+    def _get(self, model: Model) -> StoredModel:
+        if model.shipped is not None:
+            from sdrun.models.shipping import take_in
+            from sdrun.resources import models_dir
+
+            return take_in(model, models_dir() / model.shipped, self.root)
+        return self.pull(model) if model.made_by is None else self._make(model, model.made_by)
 
     def stored(self, name: str) -> ModelFiles | None:
         """The files of a model that was imported under this name. Raises VerificationFailed (`model-file-damaged`)."""

@@ -158,6 +158,27 @@ def test_a_row_that_is_made_here(tmp_path: Path) -> None:
     assert model.files["model"] == ModelFile("d.gguf", 100, "ab" * 32)
 
 
+def test_a_row_that_is_shipped(tmp_path: Path) -> None:
+    text = MADE.replace("made_by:\n      generator: tiny\n      seed: 3", "shipped: made/weights")
+    model = read(tmp_path, text)["made"]
+    assert (model.shipped, model.made_by) == ("made/weights", None)
+    assert model.files["model"] == ModelFile("d.gguf", 100, "ab" * 32)
+    for wrong in ("shipped: ../weights", "shipped: /weights", "shipped: 3"):
+        with pytest.raises(BadConfiguration, match="shipped"):
+            read(tmp_path, text.replace("shipped: made/weights", wrong))
+    with pytest.raises(BadConfiguration, match="has its bytes and sha256 pinned"):
+        read(tmp_path, text.replace("bytes: 100", "bytes: null"))
+
+
+def test_the_model_taken_where_none_is_named(tmp_path: Path) -> None:
+    assert read(tmp_path, ROW).default == ""
+    assert read(tmp_path, f"default: small\n{ROW}").default == "small"
+    with pytest.raises(BadConfiguration, match=r"default: 'flux' is the name of no model here"):
+        read(tmp_path, f"default: flux\n{ROW}")
+    usual = models()[models().default]
+    assert usual.shipped or usual.made_by, "a new user without a network has it"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "where", "reason"),
     [
