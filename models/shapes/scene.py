@@ -147,7 +147,7 @@ def _places(spec: Spec, rng: random.Random) -> list[tuple[float, float]]:
 def complete(spec: Spec, rng: random.Random) -> Scene:
     """A scene that the specification allows; what it leaves open is drawn from `rng`.
 
-    An empty specification yields a single figure of any kind. Raises ValueError where figures do not stand out from the background.
+    An empty specification yields a single figure of any kind. Raises ValueError where a figure does not stand out.
     """
     if not spec.items:
         spec = Spec((Item(None, None),), background=spec.background)
