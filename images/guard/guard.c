@@ -3,10 +3,11 @@
  * sdrun (docker run, a pod).
  *
  * It is installed under the name of each of the engine's programs (/usr/bin/sd-cli, /usr/bin/sd-server) and starts the program
- * of the name it was called by from GUARD_PROGRAMS; so another entry point passes through it as well.
+ * of the name it was called by, from the folder that the GPU's rule names; so another entry point passes through it as well. In
+ * an image for several archs each has its programs in a folder of its own.
  *
  * Exit codes are those of sdrun: 2 called by another name, 3 no usable GPU or driver, 4 no code for this GPU, 5 driver too old,
- * 127 the program is missing. SDRUN_GUARD=off starts the program unasked.
+ * 127 the program is missing. SDRUN_GUARD=off starts the program of the first folder unasked.
  *
  * guard-target.h is rendered for each target (sdrun/core/guard.py): the verdicts in it are the resolver's own.
  */
@@ -22,12 +23,14 @@
 enum path { NONE, MISMATCH, JIT, COMPATIBLE, EXACT };
 
 /* What happens to the image on GPUs of one capability (61 is 6.1; NEWER is any that is above all of them). `floor` is the CUDA
- * version its driver must speak, as cuDriverGetVersion tells it (12040 is 12.4); `driver` the oldest driver that does. */
+ * version its driver must speak, as cuDriverGetVersion tells it (12040 is 12.4); `driver` the oldest driver that does; `folder`
+ * where the programs with its code lie. */
 struct rule {
     int capability;
     enum path path;
     int floor;
     const char *driver;
+    const char *folder;
 };
 
 /* A target that would run on a capability, if the driver speaks at least CUDA `floor`. Best first. */
@@ -68,15 +71,15 @@ static void end(int code, const char *id, const char *format, ...) {
     exit(code);
 }
 
-static void start(char **argv) __attribute__((noreturn));
+static void start(const char *folder, char **argv) __attribute__((noreturn));
 
-static void start(char **argv) {
+static void start(const char *folder, char **argv) {
     char program[256];
     const char *name = strrchr(argv[0], '/');
     name = name ? name + 1 : argv[0];
     for (size_t i = 0; i < COUNT(programs); i++) {
         if (strcmp(name, programs[i]) == 0) {
-            snprintf(program, sizeof program, "%s/%s", GUARD_PROGRAMS, name);
+            snprintf(program, sizeof program, "%s/%s", folder, name);
             execv(program, argv);
             end(127, "engine-missing", "%s cannot be started: %s", program, strerror(errno));
         }
@@ -126,7 +129,7 @@ static struct gpu look_at(int number) {
 }
 
 static const struct rule *rule_for(int capability) {
-    static const struct rule none = {0, NONE, 0, ""};
+    static const struct rule none = {0, NONE, 0, "", ""};
     const struct rule *newer = &none;
     int highest = 0;
     for (size_t i = 0; i < COUNT(rules); i++) {
@@ -192,7 +195,7 @@ int main(int argc, char **argv) {
     if (argc < 1)
         return 2;
     if (asked != NULL && strcmp(asked, "off") == 0)
-        start(argv);
+        start(GUARD_PROGRAMS, argv);
     load_driver();
     check(init(0), "cuInit");
     check(driver_version(&driver), "cuDriverGetVersion");
@@ -212,5 +215,5 @@ int main(int argc, char **argv) {
     if (rule->path == JIT)
         fprintf(stderr, "sdrun guard: %s has no machine code for compute capability %d.%d; the driver compiles its PTX, which "
                 "takes a while the first time\n", GUARD_TARGET, first.capability / 10, first.capability % 10);
-    start(argv);
+    start(rule->folder, argv);
 }

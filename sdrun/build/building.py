@@ -37,7 +37,7 @@ def run_build(client: BuildClient, request: BuildRequest, log: Path, on_step: On
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=client.environment())
     assert process.stdout is not None  # it was asked for
     try:
-        with process.stdout, log.open("wb") as copy:
+        with process.stdout, log.open("wb", buffering=0) as copy:
             for raw in process.stdout:
                 copy.write(raw)
                 step = reader.feed(raw.decode("utf-8", "replace").rstrip("\r\n"))

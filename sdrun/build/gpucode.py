@@ -7,44 +7,51 @@ from collections.abc import Iterable
 from sdrun.core.capability import Arch
 from sdrun.core.engine import Engine
 from sdrun.core.facts import CudaFacts
-from sdrun.core.guard import PROGRAMS
-from sdrun.core.target import Target
+from sdrun.core.guard import folder_of
+from sdrun.core.target import Target, Variant
 from sdrun.fatbin.carried import FileCode
-from sdrun.fatbin.report import Inspection, toolkit_of
+from sdrun.fatbin.report import Inspection, summed_up, toolkit_of
 from sdrun.fatbin.verdict import judge_file
 
 
 def check_code(inspection: Inspection, target: Target, engine: Engine, facts: CudaFacts) -> list[str]:
     """Every way in which the code differs from `target`'s row; empty where it is exactly that.
 
-    Each of the engine's programs must hold the promised machine code and PTX and no other, compressed as promised, made by the
+    Each program of each variant must hold the promised machine code and PTX and no other, compressed as promised, made by the
     promised toolkit, and must itself believe to have been compiled for these archs. A library may hold more, but must have code
     for each GPU the machine code is for, and must not ask for a newer driver than the target says.
     """
     files = {file.path: file for file in inspection.files}
-    programs = {f"{PROGRAMS.lstrip('/')}/{name}" for name in engine.binaries.values()}
+    programs = {
+        f"{folder_of(variant)}/{name}".lstrip("/"): variant for variant in target.variants for name in engine.binaries.values()
+    }
     faults = [*inspection.faults]
     if target.toolkit is None:
         return faults + [f"/{path} holds GPU code" for path in files]
     for path in sorted(programs):
-        faults += _check_engine(files[path], target, facts) if path in files else [f"/{path} holds no GPU code"]
-    for path in sorted(set(files) - programs):
+        if path in files:
+            faults += _check_engine(files[path], programs[path], target, facts)
+        else:
+            faults.append(f"/{path} holds no GPU code")
+    for path in sorted(set(files) - set(programs)):
         faults += _check_library(files[path], target, facts)
-    needs, promised = inspection.min_driver, target.min_driver
+    # A program of PTX alone demands more, but serves only GPUs that no machine code fits; the guard asks it of their drivers.
+    common = [file for path, file in files.items() if path not in programs or programs[path].sass or not target.sass]
+    needs, promised = summed_up("", common, facts).min_driver, target.min_driver
     if needs is not None and promised is not None and needs.numbers > promised.numbers:
         faults.append(f"its code needs driver {needs}, and the target promises {promised}")
     return faults
 
 
-def _check_engine(file: FileCode, target: Target, facts: CudaFacts) -> list[str]:
+def _check_engine(file: FileCode, variant: Variant, target: Target, facts: CudaFacts) -> list[str]:
     faults = []
-    for kind, found, promised in (("machine code", file.sass, target.sass), ("PTX", file.ptx, target.ptx)):
+    for kind, found, promised in (("machine code", file.sass, variant.sass), ("PTX", file.ptx, variant.ptx)):
         if found != promised:
             faults.append(f"/{file.path} holds {kind} for {_words(found)}, and the target promises {_words(promised)}")
     if file.compression != target.fatbin_compression:
         promise = f"the target promises {target.fatbin_compression}"
         faults.append(f"/{file.path} is compressed with {file.compression}, and {promise}")
-    expected = tuple(sorted({Arch(arch.number) for arch in (*target.sass, *target.ptx)}))
+    expected = tuple(sorted({Arch(arch.number) for arch in (*variant.sass, *variant.ptx)}))
     if file.engine_archs != expected:
         faults.append(f"/{file.path} believes to be compiled for {_words(file.engine_archs or ())}, not {_words(expected)}")
     made_by = toolkit_of(file, facts)

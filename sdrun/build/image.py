@@ -19,6 +19,7 @@ from sdrun.build.disk import disk_errors, disk_full, says_disk_full
 from sdrun.build.proof import Proof, prove
 from sdrun.build.source import FetchedSource, fetch
 from sdrun.build.toolkit import LocalToolkit
+from sdrun.core.capability import Arch
 from sdrun.core.engine import Engine
 from sdrun.core.index import IndexImage
 from sdrun.core.labels import BASE_DIGEST, RECIPE, image_labels, index_image_from_labels
@@ -63,7 +64,8 @@ class Recipe:
 @dataclass(frozen=True, slots=True)
 class BuiltImage:
     """A proven image. `reference` is its tag, `row` what an index says of it (naming it by content id, sized as a pull),
-    `cached` whether it was there already, `seconds` how long this call took, `log` the build's log (None where cached)."""
+    `cached` whether it was there already, `seconds` how long this call took, `log` the build's log (None where cached); `awaits`
+    the archs on whose GPUs it must have run before it counts as proven (its libraries were pruned)."""
 
     reference: str
     row: IndexImage
@@ -72,6 +74,7 @@ class BuiltImage:
     cached: bool
     seconds: float
     log: Path | None
+    awaits: tuple[Arch, ...] = ()
 
 
 def build(
@@ -106,7 +109,8 @@ def build(
             cached = True
         proof = _recorded_proof(root, found) or _prove_recipe(found, recipe, runtime, root)
     row = index_image_from_labels(found.labels, found.id, found.platform, proof.transfer_bytes)
-    return BuiltImage(recipe.reference, row, proof, recipe.digest, cached, time.monotonic() - started, log)
+    awaits = target.sass if target.pruned else ()
+    return BuiltImage(recipe.reference, row, proof, recipe.digest, cached, time.monotonic() - started, log, awaits)
 
 
 def _build(

@@ -12,7 +12,7 @@ from sdrun.build.inspecting import inspect_file
 from sdrun.build.rootfs import Rootfs, open_rootfs
 from sdrun.catalog.cuda import load_cuda_facts
 from sdrun.core.engine import Engine
-from sdrun.core.guard import PROGRAMS
+from sdrun.core.guard import folder_of
 from sdrun.core.target import Target
 from sdrun.errors import NoGpu, VerificationFailed
 from sdrun.fatbin.report import file_to_json
@@ -63,8 +63,10 @@ def prove(
     faults += check_code(inspection, target, engine, facts)
     version = ""
     if not faults:
-        start = _start_programs if target.toolkit is None else start_guarded
-        version, faults = start(image, engine, runtime)
+        if target.toolkit is None:
+            version, faults = _start_programs(image, engine, runtime)
+        else:
+            version, faults = start_guarded(image, target, engine, runtime)
     if faults:
         listing = "\n".join(f"  - {fault}" for fault in faults)
         raise VerificationFailed(
@@ -78,7 +80,8 @@ def prove(
 
 def check_rootfs(rootfs: Rootfs, target: Target, engine: Engine) -> tuple[_Linking, list[str]]:
     """Programs there, exactly the shared libraries they need, nothing else that could be executed, nothing set-user-id."""
-    folders = ["usr/bin", *([PROGRAMS.lstrip("/")] if target.toolkit else [])]  # with a guard under each program's name
+    folders = ["usr/bin"]  # with GPU code, a guard under each program's name
+    folders += [folder_of(variant).lstrip("/") for variant in target.variants] if target.toolkit else []
     programs = {f"{folder}/{name}" for folder in folders for name in engine.binaries.values()}
     files = dict(rootfs.files())
     faults = [f"/{path} is missing" for path in sorted(programs - set(files))]
@@ -160,8 +163,8 @@ def _start_programs(image: LocalImage, engine: Engine, runtime: ContainerRuntime
     return version, faults
 
 
-def start_guarded(image: LocalImage, engine: Engine, runtime: ContainerRuntime) -> tuple[str, list[str]]:
-    """Without a driver the guard must refuse (exit 3), and past it each program must start, or miss libcuda.so.1 and nothing
+def start_guarded(image: LocalImage, target: Target, engine: Engine, runtime: ContainerRuntime) -> tuple[str, list[str]]:
+    """Without a driver the guard must refuse (exit 3), and each program behind it must start, or miss libcuda.so.1 and nothing
     else: the loader names the first library that it does not find."""
     faults: list[str] = []
     version = ""
@@ -170,22 +173,22 @@ def start_guarded(image: LocalImage, engine: Engine, runtime: ContainerRuntime) 
         code, text = _start(image, f"/usr/bin/{name}", option, runtime)
         if code != NoGpu.exit_code or "sdrun guard: no-gpu" not in text:
             faults.append(f"the guard of {name} ends with exit code {code}, without a driver: {text[-300:]}")
-        code, text = _start(image, f"/usr/bin/{name}", option, runtime, {"SDRUN_GUARD": "off"})
-        if code == 0 and role == "cli":
-            version = (text.splitlines() or [""])[0]
-        elif code != 0 and "libcuda.so.1: cannot open shared object file" not in text:
-            faults.append(f"{name} {option} ends with exit code {code}: {text[-300:]}")
+        for variant in target.variants:
+            program = f"{folder_of(variant)}/{name}"
+            code, text = _start(image, program, option, runtime)
+            if code == 0 and role == "cli":
+                version = (text.splitlines() or [""])[0]
+            elif code != 0 and "libcuda.so.1: cannot open shared object file" not in text:
+                faults.append(f"{program} {option} ends with exit code {code}: {text[-300:]}")
     return version, faults
 
 
-def _start(
-    image: LocalImage, program: str, option: str, runtime: ContainerRuntime, environment: Mapping[str, str] | None = None
-) -> tuple[int, str]:
+def _start(image: LocalImage, program: str, option: str, runtime: ContainerRuntime) -> tuple[int, str]:
     output: list[bytes] = []
 
     def keep(stream: Stream, data: bytes) -> None:
         output.append(data)
 
-    spec = ContainerSpec(image.id, (option,), "65532:65532", entrypoint=(program,), environment=environment or {})
+    spec = ContainerSpec(image.id, (option,), "65532:65532", entrypoint=(program,))
     ended = runtime.run(spec, keep)
     return ended.code, b"".join(output).decode("utf-8", "replace").strip()

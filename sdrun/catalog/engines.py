@@ -12,7 +12,7 @@ from sdrun.catalog.rows import each, fields, text_map, texts
 from sdrun.catalog.yamlfile import YamlFile
 from sdrun.core.capability import Arch
 from sdrun.core.decode import Fields, Malformed, parse_at
-from sdrun.core.engine import Engine, GitSource, PathSource, PypiSource, Source
+from sdrun.core.engine import Engine, GitSource, LeftOut, PathSource, PypiSource, Source
 from sdrun.resources import images_dir
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._]*(-[a-z0-9._]+)*")
@@ -21,8 +21,11 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _CMAKE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _KEYS = (
     *("name", "title", "licence", "url", "version", "revision", "date", "source", "binaries", "licence_files"),
-    *("notice_files", "cmake", "cpu_levels", "cuda", "compiled_as", "samplers", "schedulers"),
+    *("notice_files", "cmake", "cpu_levels", "cuda", "compiled_as", "left_out", "samplers", "schedulers"),
 )
+_LEFT_OUT_KEYS = ("part", "files", "reason", "instead")
+_PART = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_FILE = re.compile(r"[A-Za-z0-9_.*?/{}\[\]-]+")
 _SOURCE_KEYS: Mapping[str, tuple[str, ...]] = {
     "pypi": ("kind", "name", "version", "sha256", "subdir"),
     "git": ("kind", "url", "commit", "submodules", "subdir"),
@@ -69,6 +72,7 @@ def _engine(file: YamlFile, row: Fields) -> Engine:
         compiled_as=_compiled_as(row),
         samplers=texts(row, "samplers"),
         schedulers=texts(row, "schedulers"),
+        left_out=_left_out(file, row),
     )
 
 
@@ -112,6 +116,31 @@ def _compiled_as(row: Fields) -> dict[Arch, Arch]:
     mapping = text_map(row, "compiled_as") if row.find("compiled_as", dict) else {}
     where = row.key("compiled_as")
     return {parse_at(Arch.parse, old, where): parse_at(Arch.parse, new, where) for old, new in mapping.items()}
+
+
+def _left_out(file: YamlFile, row: Fields) -> tuple[LeftOut, ...]:
+    """What is taken out of the engine's GPU code. The patch of a part lies beside the catalogue: patches/<engine>/<part>.patch."""
+    if row.find("left_out", list) is None:
+        return ()
+    name = row.get("name", str)
+    found = tuple(each(file, row, "left_out", _LEFT_OUT_KEYS, lambda part: _part(part, file.path.parent / "patches" / name)))
+    parts = [part.part for part in found]
+    if len(set(parts)) != len(parts):
+        raise Malformed(row.key("left_out"), "names a part twice")
+    return found
+
+
+def _part(row: Fields, folder: Path) -> LeftOut:
+    name = _matching(row, "part", _PART, "a name of lower-case letters, digits and single dashes")
+    try:
+        patch = (folder / f"{name}.patch").read_text(encoding="utf-8")
+    except OSError as fault:
+        raise Malformed(row.key("part"), f"has no patch: {fault.filename}: {fault.strerror}") from None
+    files = texts(row, "files", optional=True)
+    for pattern in files:
+        if not _FILE.fullmatch(pattern) or pattern.startswith("/") or ".." in Path(pattern).parts:
+            raise Malformed(row.key("files"), f"must be a path inside the source, not {pattern[:60]!r}")
+    return LeftOut(name, files, patch, row.get("reason", str), row.get("instead", str))
 
 
 def _epoch(text: str) -> int:

@@ -25,7 +25,7 @@ from sdrun.resources import images_dir
 
 PLATFORMS = ("linux/amd64", "linux/arm64")
 _SHARED_KEYS = ("toolchains", "fatbin_compression")
-_CUDA_KEYS = ("toolkit", "sass", "ptx", *_SHARED_KEYS)
+_CUDA_KEYS = ("toolkit", "sass", "ptx", "pruned", *_SHARED_KEYS)
 _TARGET_KEYS = ("target", "engine", "platform", "base", "cpu_level", *_CUDA_KEYS)
 _TOP_KEYS = ("engine", "platform", "cpu_levels", "lines", "targets")
 
@@ -144,6 +144,7 @@ def _cuda(row: Fields, target: Target, toolkit: CudaVersion, context: _Context) 
         toolchains=names,
         fatbin_compression=compression,
         min_driver=None,
+        pruned=bool(row.find("pruned", bool)),
     )
     if compression == "zstd" and not context.facts.toolkits[toolkit].compress_modes:
         raise Malformed(row.key("fatbin_compression"), f"CUDA {toolkit} cannot compress with zstd")

@@ -14,9 +14,10 @@ import typer
 from sdrun.catalog.engines import engines
 from sdrun.cli.console import Console
 from sdrun.cli.selection import selected
+from sdrun.errors import UsageProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sdrun.build.buildlog import BuildStep
     from sdrun.build.image import BuiltImage
@@ -45,6 +46,12 @@ def command(
     toolkit: Annotated[
         Path | None, typer.Option("--toolkit", help="Take the toolkit from this folder of this machine (toolchain local).")
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Build all of the engine's GPU code, also what no model needs; tagged *-full-*.")
+    ] = False,
+    profile: Annotated[
+        Path | None, typer.Option("--profile", help="Write what each file took to compile to this JSON file; show the slowest.")
+    ] = None,
     base_only: Annotated[
         bool, typer.Option("--base-only", help="Bring the base image here (local, pulled or bootstrapped) and stop.")
     ] = False,
@@ -53,7 +60,7 @@ def command(
     """Build engine images and prove what they hold; print their references."""
     from sdrun.build.choice import on_platform, with_local_toolkit, with_toolchain
     from sdrun.build.image import build
-    from sdrun.build.local import with_local_source
+    from sdrun.build.local import in_full, with_local_source
     from sdrun.probe.machine import platform_of
     from sdrun.runtime import connect
 
@@ -68,6 +75,8 @@ def command(
     plans = [(row, engines()[row.engine]) for row in rows]
     if engine_source is not None:
         plans = [with_local_source(target, engine, engine_source) for target, engine in plans]
+    elif full:
+        plans = [in_full(target, engine) for target, engine in plans]
     runtime = connect(console.settings().runtime)
     if base_only:
         bring_bases({row.base: catalogue.bases[row.base] for row in rows}, runtime, console)
@@ -84,6 +93,8 @@ def command(
             display.end()
         console.note(summary(image))
         built.append(image)
+    if profile is not None:
+        write_profiles(built, profile, console)
     if as_json:
         console.document({"schema": "sdrun.build/v1", "images": [to_json(image) for image in built]})
     else:
@@ -100,11 +111,31 @@ def bring_bases(bases: Mapping[str, Base], runtime: ContainerRuntime, console: C
         console.result(ensure_base(base, runtime, client, console.note).reference)
 
 
+def write_profiles(built: Sequence[BuiltImage], file: Path, console: Console) -> None:
+    """What each of the images took to compile, to `file` (schema sdrun.profile/v1), and the slowest files to stderr."""
+    import json
+
+    from sdrun.build.profile import profile_of, slowest, to_json
+
+    found = {image.reference: profile_of(image.log) for image in built}
+    for reference, profile in found.items():
+        console.note(f"{reference}: nothing was compiled (--force does)" if profile is None else slowest(reference, profile))
+    document = {name: to_json(profile) for name, profile in found.items() if profile is not None}
+    try:
+        file.write_text(json.dumps({"schema": "sdrun.profile/v1", "images": document}, indent=1) + "\n", encoding="utf-8")
+    except OSError as fault:
+        raise UsageProblem(
+            f"{file} cannot be written: {fault.strerror}", "Name another file with --profile.", id="output-not-writable"
+        ) from None
+
+
 def summary(image: BuiltImage) -> str:
     """One line about a finished image. Sizes in MB of 10^6 bytes, as docker shows them."""
     how = "unchanged" if image.cached else "built and proven"
     sizes = f"{image.proof.transfer_bytes / 1e6:.1f} MB to pull, {image.proof.unpacked_bytes / 1e6:.1f} MB unpacked"
-    return f"{image.reference}: {how} in {image.seconds:.1f} s; {sizes}"
+    archs = ", ".join(str(arch.capability) for arch in image.awaits)
+    waits = f"; its libraries were pruned, so it counts as proven only after a run on a GPU of {archs}" if archs else ""
+    return f"{image.reference}: {how} in {image.seconds:.1f} s; {sizes}{waits}"
 
 
 def to_json(image: BuiltImage) -> dict[str, object]:
@@ -121,6 +152,7 @@ def to_json(image: BuiltImage) -> dict[str, object]:
         "libraries": list(image.proof.libraries),
         "code": list(image.proof.code),
         "engine_version": image.proof.version,
+        "awaits_run_on": [str(arch) for arch in image.awaits],
         "log": str(image.log) if image.log else None,
     }
 

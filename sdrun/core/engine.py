@@ -48,12 +48,25 @@ Source = PypiSource | GitSource | PathSource
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A part of the engine's GPU code that no model of a picture needs, taken out of the source before it is compiled: `files`
+    (globs below the source) are removed, then `patch` (a unified diff) is applied. `reason` says why nothing needs it,
+    `instead` what happens where something asks for it all the same."""
+
+    part: str
+    files: tuple[str, ...]
+    patch: str
+    reason: str
+    instead: str
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """One engine row. `revision` is upstream's commit (empty for a local folder); `epoch` its date in seconds since 1970, which
     becomes SOURCE_DATE_EPOCH; `binaries` role -> file name (roles `cli`, `server`); `licence_files` lie in the source and go
     into the image, of `notice_files` the first lines do; `cmake` holds for every target, `cpu_levels[level]` for targets of
     that level, `cuda` for targets with GPU code; `compiled_as` names the archs that its build turns into others (ggml: 120 into
-    120a); `samplers` and `schedulers` are the names the engine accepts."""
+    120a); `samplers` and `schedulers` are the names the engine accepts; `left_out` is what targets with GPU code do without."""
 
     name: str
     title: str
@@ -72,3 +85,4 @@ class Engine:
     compiled_as: Mapping[Arch, Arch]
     samplers: tuple[str, ...]
     schedulers: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] = ()

@@ -11,7 +11,7 @@ from sdrun.core.code import Match, match
 from sdrun.core.driver import combined
 from sdrun.core.facts import CudaFacts
 from sdrun.core.index import IndexImage
-from sdrun.core.target import Target
+from sdrun.core.target import Target, Variant
 from sdrun.core.version import CudaVersion
 
 PROGRAMS = "/usr/libexec/sdrun"  # where the engine's own programs lie in an image whose /usr/bin holds guards
@@ -32,7 +32,7 @@ def guard_header(target: Target, programs: Sequence[str], facts: CudaFacts) -> s
         f"#define GUARD_TARGET {_quoted(str(target.id))}",
         f"#define GUARD_HOLDS {_quoted(', '.join(holds))}",
         f"#define GUARD_MIN_DRIVER {_quoted(str(target.min_driver or 'any'))}",
-        f"#define GUARD_PROGRAMS {_quoted(PROGRAMS)}",
+        f"#define GUARD_PROGRAMS {_quoted(folder_of(target.variants[0]))}",
         f"static const char *const programs[] = {{{', '.join(map(_quoted, programs))}}};",
         "static const struct rule rules[] = {",
         *_rules(target, toolkit, facts),
@@ -44,20 +44,27 @@ def guard_header(target: Target, programs: Sequence[str], facts: CudaFacts) -> s
     return "\n".join(lines) + "\n"
 
 
+def folder_of(variant: Variant) -> str:
+    """Where the programs of a variant lie in an image: `/usr/libexec/sdrun`, or a folder of their own below it."""
+    return f"{PROGRAMS}/{variant.name}".rstrip("/")
+
+
 def _rules(target: Target, toolkit: CudaVersion, facts: CudaFacts) -> Iterator[str]:
     image = IndexImage(str(target.id), "", target.platform, toolkit, target.sass, target.ptx, target.fatbin_compression)
     to_come = ComputeCapability(max(known.major for known in facts.capabilities) + 1, 0)
     for device in facts.capabilities:
-        yield _rule(device.number, match(image, device, mixes=False, facts=facts))
-    yield _rule(NEWER, match(image, to_come, mixes=False, facts=facts))
+        yield _rule(device.number, match(image, device, mixes=False, facts=facts), target.variants)
+    yield _rule(NEWER, match(image, to_come, mixes=False, facts=facts), target.variants)
 
 
-def _rule(number: int, found: Match) -> str:
+def _rule(number: int, found: Match, variants: Sequence[Variant]) -> str:
     if found.path is None:
         mismatch = found.barred is not None and found.barred.reason == "arch-mismatch"
-        return f'    {{{number}, {"MISMATCH" if mismatch else "NONE"}, 0, ""}},'
+        return f'    {{{number}, {"MISMATCH" if mismatch else "NONE"}, 0, "", ""}},'
     floor = combined(floor for _, floor in found.floors)
-    return f"    {{{number}, {_PATHS[found.path]}, {_spoken(floor.cuda)}, {_quoted(str(floor.driver or 'any'))}}},"
+    chosen = next(one for one in variants if found.arch in (one.ptx if found.path == "ptx-jit" else one.sass))
+    texts = ", ".join(map(_quoted, (str(floor.driver or "any"), folder_of(chosen))))
+    return f"    {{{number}, {_PATHS[found.path]}, {_spoken(floor.cuda)}, {texts}}},"
 
 
 def _ways(platform: str, facts: CudaFacts) -> Iterator[str]:

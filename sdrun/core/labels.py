@@ -25,6 +25,8 @@ FATBIN_COMPRESSION = "io.sdrun.fatbin-compression"
 MIN_DRIVER = "io.sdrun.min-driver"
 TOOLCHAIN = "io.sdrun.toolchain"
 CPU_LEVEL = "io.sdrun.cpu-level"
+PRUNED = "io.sdrun.pruned-libraries"  # `yes` where the toolkit's libraries lack the code of other archs; absent else
+LEFT_OUT = "io.sdrun.left-out"  # parts of the engine's GPU code that this image does without (images/engines.yaml)
 RECIPE = "io.sdrun.recipe"  # sha256 over everything that decides the image's content; given at build time, not rendered
 BASE_DIGEST = "org.opencontainers.image.base.digest"  # likewise: the base that was there when it was built
 
@@ -55,6 +57,8 @@ def image_labels(target: Target, engine: Engine, base: Base) -> dict[str, str]:
     }
     if target.toolchain is not None:
         labels[TOOLCHAIN] = target.toolchain.kind
+        labels |= {PRUNED: "yes"} if target.pruned else {}
+        labels[LEFT_OUT] = ",".join(part.part for part in engine.left_out)
     return dict(sorted(labels.items()))
 
 
@@ -109,6 +113,7 @@ def target_from_labels(labels: Mapping[str, str]) -> Target:
         ptx=row.ptx,
         fatbin_compression=row.fatbin_compression,
         min_driver=parse_at(DriverVersion.parse, driver, MIN_DRIVER) if driver else None,
+        pruned=labels.get(PRUNED) == "yes",
     )
 
 

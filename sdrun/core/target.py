@@ -75,10 +75,22 @@ class Toolchain:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """One compile of the engine within a target: `sass` and `ptx` are all that its programs hold, and these lie in the folder
+    `name` (`sm89`, `ptx90`; empty where the target is one compile)."""
+
+    name: str
+    sass: tuple[Arch, ...]
+    ptx: tuple[Arch, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """One row of what gets built. `sass` and `ptx` are what the finished binary must hold, sorted; `toolkit`, `toolchains`
     (names, best first), `toolchain` (the one it is built with), `fatbin_compression` and `min_driver` (the oldest driver that
-    runs it) are empty for `cpu`; `cpu_level` names the host processor's instructions, such as `x86-64-v3`."""
+    runs it) are empty for `cpu`; `cpu_level` names the host processor's instructions, such as `x86-64-v3`. `pruned`: code of
+    other archs was taken out of the toolkit's libraries. What they lack by that cannot be read from them (measured: cuBLAS 13.0
+    without its 9.0a code ends every run on a 9.0), so such a target is proven by a run on a GPU of each arch alone."""
 
     id: TargetId
     engine: str
@@ -91,6 +103,7 @@ class Target:
     fatbin_compression: Compression | None = None
     min_driver: DriverVersion | None = None
     toolchain: Toolchain | None = None
+    pruned: bool = False
 
     @property
     def name(self) -> str:
@@ -100,6 +113,16 @@ class Target:
     def built_with(self, toolchain: Toolchain) -> Target:
         """The same target with its toolkit from elsewhere."""
         return replace(self, toolchain=toolchain, base=toolchain.base)
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """What is compiled: one program for one arch, and in a `multi` target a program for each arch. Then the code of a program
+        cannot be another than its kernels are chosen for (rule 5 of resolving), and each is the one that the target of this
+        arch alone holds, down to the objects that it is linked of."""
+        if self.id.arch is not None or self.toolkit is None:
+            return (Variant("", self.sass, self.ptx),)
+        native = [Variant(f"sm{arch}", (arch,), ()) for arch in self.sass]
+        return (*native, *(Variant(f"ptx{arch}", (), (arch,)) for arch in self.ptx))
 
     @property
     def toolkit(self) -> CudaVersion | None:
@@ -123,6 +146,7 @@ def to_json(target: Target) -> dict[str, object]:
         "min_driver": str(target.min_driver) if target.min_driver else None,
         "toolchains": list(target.toolchains),
         "tag": target.tag,
+        **({"pruned": True} if target.pruned else {}),
     }
 
 

@@ -14,7 +14,7 @@ from sdrun.core.engine import Engine
 from sdrun.core.facts import CudaFacts
 from sdrun.core.guard import PROGRAMS, guard_header
 from sdrun.core.labels import image_labels
-from sdrun.core.target import Base, Target, Toolchain
+from sdrun.core.target import Base, Target, Toolchain, Variant
 from sdrun.core.version import CudaVersion
 from sdrun.resources import images_dir, templates_dir
 
@@ -34,15 +34,19 @@ def render(target: Target, engine: Engine, base: Base) -> dict[str, str]:
     if target.toolchain is not None:
         files["guard.c"] = (images_dir() / "guard" / "guard.c").read_text(encoding="utf-8")
         files["guard-target.h"] = guard_header(target, tuple(engine.binaries.values()), load_cuda_facts())
+        files |= {f"{part.part}.patch": part.patch for part in engine.left_out}
     template = _environment().get_template("Dockerfile.j2")
     text = template.render(
         target=target,
         engine=engine,
         base=base,
         context=list(files),
-        packages=packages(target, base),
+        packages=packages(target, engine, base),
         cmake=cmake_options(target, engine),
         labels=image_labels(target, engine, base),
+        left_out=engine.left_out if target.toolkit is not None else (),
+        variants=[{"name": one.name, "architectures": cuda_architectures(one)} for one in target.variants],
+        build="/build" if len(target.variants) == 1 else '"$build"',
         library_path=library_path(target),
         programs=PROGRAMS,
         toolkit_licences=toolkit_licences(target),
@@ -76,23 +80,23 @@ def toolkit_licences(target: Target) -> tuple[str, ...]:
     return (f"{toolchain.root}/EULA.txt", "/NGC-DL-CONTAINER-LICENSE")
 
 
-def packages(target: Target, base: Base) -> list[str]:
+def packages(target: Target, engine: Engine, base: Base) -> list[str]:
     """The Debian packages of the toolchain stage, sorted. With a toolkit the compiler is the newest that its headers accept."""
     toolchain = target.toolchain
     if toolchain is None:
         return sorted(base.packages)
-    return sorted({*base.packages, *toolchain.packages, f"g++-{toolchain.gcc}"} - {"g++"})
+    patching = {"patch"} if engine.left_out else set()
+    return sorted({*base.packages, *toolchain.packages, *patching, f"g++-{toolchain.gcc}"} - {"g++"})
 
 
 def cmake_options(target: Target, engine: Engine) -> Mapping[str, str]:
-    """Every -D option of this target, sorted by name; the CPU level's win over the engine's own, and those that follow from the
-    target over both."""
+    """Every -D option of this target but the list of archs, sorted by name; the CPU level's win over the engine's own, and those
+    that follow from the target over both."""
     options = {**engine.cmake, **engine.cpu_levels[target.cpu_level]}
     toolchain = target.toolchain
     if toolchain is not None:
         options |= {
             **engine.cuda,
-            "CMAKE_CUDA_ARCHITECTURES": cuda_architectures(target),
             "CMAKE_C_COMPILER": f"gcc-{toolchain.gcc}",
             "CMAKE_CXX_COMPILER": f"g++-{toolchain.gcc}",
             "CMAKE_CUDA_COMPILER": f"{toolchain.root}/bin/nvcc",
@@ -106,9 +110,9 @@ def cmake_options(target: Target, engine: Engine) -> Mapping[str, str]:
     return dict(sorted(options.items()))
 
 
-def cuda_architectures(target: Target) -> str:
+def cuda_architectures(variant: Variant) -> str:
     """CMake's list: `-real` is machine code alone, `-virtual` PTX alone; a bare number would be both."""
-    return ";".join([*(f"{arch}-real" for arch in target.sass), *(f"{arch}-virtual" for arch in target.ptx)])
+    return ";".join([*(f"{arch}-real" for arch in variant.sass), *(f"{arch}-virtual" for arch in variant.ptx)])
 
 
 def compression_options(target: Target, toolchain: Toolchain) -> dict[str, str]:

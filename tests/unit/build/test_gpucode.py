@@ -78,9 +78,21 @@ def test_anything_else(tmp_path: Path, engine: Engine, file: str, content: bytes
 
 
 def test_several_archs_and_ptx(tmp_path: Path, engine: Engine) -> None:
-    code = engine_file(fatbin(cubin(86), cubin(89), ptx(89)), "860,890")
-    assert faults(tmp_path, "cu124-multi", engine, {CLI: code, SERVER: code}) == []
-    assert faults(tmp_path, "cu124-multi", engine, {CLI: code, SERVER: GOOD})
+    """A program for each arch, every one of them read: none may hold more or less than its own."""
+    target = row("cu124-multi")
+    files = {}
+    for variant in target.variants:
+        pieces = [*(cubin(arch.number) for arch in variant.sass), *(ptx(arch.number) for arch in variant.ptx)]
+        believed = "".join(f"{arch.number}0" for arch in (*variant.sass, *variant.ptx))
+        for name in ("sd-cli", "sd-server"):
+            files[f"usr/libexec/sdrun/{variant.name}/{name}"] = engine_file(fatbin(*pieces), believed)
+    assert len(files) == 2 * (len(target.sass) + len(target.ptx))
+    assert faults(tmp_path, "cu124-multi", engine, files) == []
+    first, last = sorted(files)[0], sorted(files)[-1]
+    assert any(f"/{first} holds" in text for text in faults(tmp_path, "cu124-multi", engine, {**files, first: files[last]}))
+    assert faults(tmp_path, "cu124-multi", engine, {name: files[name] for name in files if name != last}) == [
+        f"/{last} holds no GPU code"
+    ]
 
 
 def test_the_engine_names_12xa_by_number(tmp_path: Path, engine: Engine) -> None:
@@ -105,7 +117,7 @@ def guarded(missing: str = "libcuda.so.1", guard: bool = True) -> FakeRuntime:
     """Answers as an image whose guard is there (or not) and whose programs lack `missing`."""
 
     def answer(spec: ContainerSpec) -> Script:
-        if guard and spec.environment.get("SDRUN_GUARD") != "off":
+        if guard and spec.entrypoint[0].startswith("/usr/bin/"):
             return Script((("stderr", b"sdrun guard: no-gpu: no NVIDIA driver is in reach"),), exit=Exit(3, False, 0.0))
         if not missing:
             return Script((("stdout", b"engine v1\n"),))
@@ -116,14 +128,17 @@ def guarded(missing: str = "libcuda.so.1", guard: bool = True) -> FakeRuntime:
 
 
 def test_only_libcuda_is_missing(engine: Engine) -> None:
-    assert start_guarded(IMAGE, engine, guarded()) == ("", [])
-    assert start_guarded(IMAGE, engine, guarded(missing="")) == ("engine v1", [])
+    assert start_guarded(IMAGE, row("cu124-sm89"), engine, guarded()) == ("", [])
+    assert start_guarded(IMAGE, row("cu124-multi"), engine, guarded(missing="")) == ("engine v1", [])
 
 
 def test_more_is_missing_or_the_guard_is(engine: Engine) -> None:
-    _, found = start_guarded(IMAGE, engine, guarded(missing="libcublas.so.12"))
+    _, found = start_guarded(IMAGE, row("cu124-sm89"), engine, guarded(missing="libcublas.so.12"))
     assert len(found) == 2
     assert "sd-cli --version ends with exit code 127" in found[0]
     assert "libcublas.so.12" in found[0]
-    _, found = start_guarded(IMAGE, engine, guarded(guard=False))
+    several = row("cu124-multi")
+    _, found = start_guarded(IMAGE, several, engine, guarded(missing="libcublas.so.12"))
+    assert len(found) == 2 * len(several.variants)
+    _, found = start_guarded(IMAGE, row("cu124-sm89"), engine, guarded(guard=False))
     assert "the guard of sd-cli ends with exit code 127, without a driver" in found[0]

@@ -68,14 +68,16 @@ def install(root: Path, target: Target) -> Path:
     assert PROGRAMS in header
     (root / "guard-target.h").write_text(header.replace(PROGRAMS, str(root / "programs")), encoding="utf-8")
     (root / "bin").mkdir()
-    (root / "programs").mkdir()
     compile_c(images_dir() / "guard" / "guard.c", root / "bin" / "sd-cli", f"-I{root}", "-ldl")
     (root / "bin" / "other").hardlink_to(root / "bin" / "sd-cli")
     (root / "bin" / "sd-server").hardlink_to(root / "bin" / "sd-cli")
-    for name in NAMES:
-        program = root / "programs" / name
-        program.write_text(f'#!/bin/sh\necho "{name} got: $*"\n', encoding="utf-8")
-        program.chmod(0o755)
+    for variant in target.variants:
+        for name in NAMES:
+            program = root / "programs" / variant.name / name
+            program.parent.mkdir(parents=True, exist_ok=True)
+            said = " ".join(filter(None, (variant.name, name)))
+            program.write_text(f'#!/bin/sh\necho "{said} got: $*"\n', encoding="utf-8")
+            program.chmod(0o755)
     return root
 
 
@@ -107,7 +109,7 @@ def test_a_gpu_that_fits_starts_the_program(guard: Callable[..., Run], program: 
         ),
         ("cu129-sm120", "120", "12020", 5, "needs a driver that speaks CUDA 12.4 for"),
         ("cu118-sm61", "61", "10020", 5, "speaks 10.2; install driver 450.80.02 or newer on the host"),
-        ("cu124-multi", "90", "12020", 5, "ptx-newer-than-driver: cu124-multi needs a driver that speaks CUDA 12.4"),
+        ("cu124-multi", "100", "12020", 5, "ptx-newer-than-driver: cu124-multi needs a driver that speaks CUDA 12.4"),
         ("cu118-sm61", "42", "12020", 4, "(compute capability 4.2)"),
     ],
 )  # fmt: skip
@@ -174,9 +176,19 @@ def test_another_name(guard: Callable[..., Run]) -> None:
 
 
 def test_jit_is_said_aloud(guard: Callable[..., Run]) -> None:
-    done = guard("cu124-multi", STUB_GPUS="90", STUB_DRIVER="12040")
-    assert (done.returncode, done.stdout) == (0, "sd-cli got: \n")
+    done = guard("cu124-multi", STUB_GPUS="120", STUB_DRIVER="12080")
+    assert (done.returncode, done.stdout) == (0, "ptx90 sd-cli got: \n")
     assert "the driver compiles its PTX" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("gpu", "program"), [("86", "sm86"), ("89", "sm89"), ("90", "sm90"), ("100", "ptx90"), ("86,90", "sm86")]
+)
+def test_each_gpu_gets_the_program_of_its_arch(guard: Callable[..., Run], gpu: str, program: str) -> None:
+    for name in NAMES:
+        done = guard("cu124-multi", "-p", "a cat", program=name, STUB_GPUS=gpu, STUB_DRIVER="12040")
+        assert (done.returncode, done.stdout) == (0, f"{program} {name} got: -p a cat\n")
+    assert guard("cu124-multi", SDRUN_GUARD="off", library=None).stdout == "sm86 sd-cli got: \n"
 
 
 def test_a_program_that_is_not_there(tmp_path: Path, driver: Path) -> None:

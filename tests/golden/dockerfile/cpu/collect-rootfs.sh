@@ -2,12 +2,13 @@
 # Makes the root file system of the finished image: the engine's binaries, the shared libraries they need and no others, the
 # licences of all of it, and one user without rights.
 #
-#   collect-rootfs.sh BUILT SOURCE ROOTFS UID [--guard FILE FOLDER] [--toolkit ROOT LICENCE...] --binaries NAME...
-#                     --licences FILE... --notices FILE...
+#   collect-rootfs.sh BUILT SOURCE ROOTFS UID [--guard FILE FOLDER] [--variants NAME...] [--toolkit ROOT LICENCE...]
+#                     --binaries NAME... --licences FILE... --notices FILE...
 #
 # Libraries go to /usr/lib/<multiarch>, the dynamic loader to the path the binaries name. libcuda.so.1 is left out: it belongs to
-# the host's driver. With a guard, each binary goes to FOLDER and the guard takes its place in /usr/bin. A library that no package
-# owns must lie below ROOT; then LICENCE is its licence. SOURCE_DATE_EPOCH dates every file.
+# the host's driver. With a guard, each binary goes to FOLDER and the guard takes its place in /usr/bin; the binary of each variant
+# comes from BUILT/NAME/bin and goes to FOLDER/NAME. A library that no package owns must lie below ROOT; then LICENCE is its
+# licence. SOURCE_DATE_EPOCH dates every file.
 set -eu
 
 built=$1 source=$2 rootfs=$3 uid=$4
@@ -17,22 +18,30 @@ mode=
 binaries=
 guard=
 programs=/usr/bin
+variants=
 toolkit=
 toolkit_licences=
 mkdir -p "$rootfs/usr/bin" "$rootfs/etc" "$licences/engine"
 
 for word in "$@"; do
     case $mode:$word in
-        *:--binaries | *:--licences | *:--notices | *:--guard | *:--toolkit) mode=$word ;;
+        *:--binaries | *:--licences | *:--notices | *:--guard | *:--variants | *:--toolkit) mode=$word ;;
         --guard:*)
             if [ -z "$guard" ]; then guard=$word; else programs=$word; fi
             ;;
+        --variants:*) variants="$variants $word" ;;
         --toolkit:*)
             if [ -z "$toolkit" ]; then toolkit=$(readlink -f "$word"); else toolkit_licences="$toolkit_licences $word"; fi
             ;;
         --binaries:*)
-            install -D -m 0755 -s "$built/$word" "$rootfs$programs/$word"
-            binaries="$binaries $rootfs$programs/$word"
+            for variant in ${variants:-.}; do
+                from=$built/$word to=$rootfs$programs/$word
+                if [ "$variant" != . ]; then
+                    from=$built/$variant/bin/$word to=$rootfs$programs/$variant/$word
+                fi
+                install -D -m 0755 -s "$from" "$to"
+                binaries="$binaries $to"
+            done
             if [ -n "$guard" ]; then
                 install -m 0755 -s "$guard" "$rootfs/usr/bin/$word"
                 binaries="$binaries $rootfs/usr/bin/$word"
