@@ -16,14 +16,15 @@ _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class YamlFile:
-    """A parsed file: `data` is its value, `line(key)` the line a dotted key path such as `targets[3].archs` stands at."""
+    """A parsed file: `data` is its value, `line(key)` the line a dotted key path such as `targets[3].archs` stands at. `text`:
+    what the file holds, where that has been read already."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, text: str | None = None) -> None:
         self.path = path
         self._lines: dict[str, int] = {"": 1}
         self._faults: list[tuple[int, str]] = []
         try:
-            root = yaml.compose(path.read_text(encoding="utf-8"), Loader=_LOADER)
+            root = yaml.compose(path.read_text(encoding="utf-8") if text is None else text, Loader=_LOADER)
         except OSError as fault:
             raise BadConfiguration(
                 f"{path}: cannot be read: {fault.strerror}", "Reinstall sdrun, or name another file."
