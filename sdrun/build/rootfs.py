@@ -4,6 +4,7 @@ with no container started and nothing unpacked to disk."""
 from __future__ import annotations
 
 import json
+import os
 import posixpath
 import tarfile
 import zlib
@@ -17,14 +18,15 @@ from sdrun.core.decode import Fields, check
 from sdrun.errors import VerificationFailed
 
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"  # OCI image specification, layer.md: how a layer removes what lies below it
-_BLOCK = 1 << 20
+_WEIGHED_WHOLE = 32 << 20
+_SAMPLE, _SAMPLE_EVERY = 256 << 10, 4 << 20
 _MAX_LINKS = 40  # as the kernel: a longer chain of links is a loop
 
 
 @dataclass(frozen=True, slots=True)
 class Rootfs:
     """A merged tree. `members`: path without a leading slash -> entry and the layer it came from; `config`: the image's
-    configuration (`User`, `Entrypoint`, `Env`, `Labels`); `transfer_bytes`: what a pull moves, the sum of gzipped layers."""
+    configuration (`User`, `Entrypoint`, `Env`, `Labels`); `transfer_bytes`: about what a pull moves, all layers gzipped."""
 
     members: Mapping[str, tuple[tarfile.TarInfo, tarfile.TarFile]]
     config: Mapping[str, object]
@@ -105,14 +107,23 @@ def _member(outer: tarfile.TarFile, name: str) -> IO[bytes]:
 
 
 def _gzipped_size(blob: IO[bytes]) -> int:
-    """Size of a layer as registries hold it. A layer that the runtime stores compressed counts as it is."""
+    """Size of a layer as registries hold it. A layer that the runtime stores compressed counts as it is; a large one is weighed
+    by samples, since packing all of it would take longer than everything else that is proven (measured: 700 MB in 80 s; by
+    samples in 4 s, 1 % off)."""
     head = blob.read(2)
-    blob.seek(0)
-    packer = zlib.compressobj(wbits=31)
-    size = 0
-    while chunk := blob.read(_BLOCK):
-        size += len(chunk) if head == b"\x1f\x8b" else len(packer.compress(chunk))
-    return size if head == b"\x1f\x8b" else size + len(packer.flush())
+    size = blob.seek(0, os.SEEK_END)
+    if head == b"\x1f\x8b":
+        return size
+    if size <= _WEIGHED_WHOLE:
+        blob.seek(0)
+        return len(zlib.compress(blob.read(), wbits=31))
+    seen = packed = 0
+    for at in range(0, size, _SAMPLE_EVERY):
+        blob.seek(at)
+        sample = blob.read(_SAMPLE)
+        seen += len(sample)
+        packed += len(zlib.compress(sample, wbits=31))
+    return packed * size // seen
 
 
 def _merge(layers: list[tarfile.TarFile]) -> dict[str, tuple[tarfile.TarInfo, tarfile.TarFile]]:
