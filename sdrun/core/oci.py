@@ -116,16 +116,16 @@ def annotations_of(labels: Mapping[str, str], pull_bytes: int) -> dict[str, str]
     return dict(sorted({**facts, PULL_BYTES: str(pull_bytes)}.items()))
 
 
-def index_document(engine: str, images: Iterable[Published]) -> dict[str, object]:
-    """The image index of `engine`: the same images give the same document, whatever their order. `CREATED` is the date of the
-    engine, not of the writing: the newest among the images'."""
+def index_document(engine: str, images: Iterable[Published], others: Iterable[Mapping[str, object]] = ()) -> dict[str, object]:
+    """The image index of `engine`: the same images give the same document, whatever their order. `others` are descriptors to
+    keep as they are. `CREATED` is the date of the engine, not of the writing: the newest among the images'."""
     rows = sorted(images, key=lambda image: (image.slot, image.digest))
     dates = [image.annotations[CREATED] for image in rows if CREATED in image.annotations]
     annotations = {SCHEMA_KEY: SCHEMA, ENGINE: engine, **({CREATED: max(dates)} if dates else {})}
     return {
         "schemaVersion": 2,
         "mediaType": IMAGE_INDEX,
-        "manifests": [{**image.to_json(), "annotations": _named(image)} for image in rows],
+        "manifests": [*({**image.to_json(), "annotations": _named(image)} for image in rows), *others],
         "annotations": dict(sorted(annotations.items())),
     }
 
@@ -137,12 +137,13 @@ def _named(image: Published) -> dict[str, str]:
 @dataclass(frozen=True, slots=True)
 class PublishedIndex:
     """What a registry's index says. `created` is the engine's date as text, empty where it is not told; `strange` names the
-    descriptors that were passed over and why."""
+    descriptors that were passed over and why, and `others` are they."""
 
     engine: str
     images: tuple[Published, ...]
     created: str = ""
     strange: tuple[str, ...] = ()
+    others: tuple[Mapping[str, object], ...] = ()
 
     def index(self, repository: Repository) -> Index:
         """The resolver's view, images named by digest in `repository`."""
@@ -161,6 +162,7 @@ def read_index(document: object) -> PublishedIndex:
         raise Malformed(f"annotations.{ENGINE}", "is missing")
     images: list[Published] = []
     strange: list[str] = []
+    others: list[Mapping[str, object]] = []
     for path, value in top.items("manifests"):
         try:
             image = published_of(value, path)
@@ -169,7 +171,9 @@ def read_index(document: object) -> PublishedIndex:
                 images.append(image)
         except Malformed as fault:
             strange.append(str(fault))
-    return PublishedIndex(engine, tuple(images), notes.get(CREATED, ""), tuple(strange))
+            if isinstance(value, dict):
+                others.append(value)
+    return PublishedIndex(engine, tuple(images), notes.get(CREATED, ""), tuple(strange), tuple(others))
 
 
 def published_of(value: object, path: str = "") -> Published:

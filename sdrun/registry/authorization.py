@@ -43,6 +43,15 @@ class Challenge:
             found.setdefault(match[1].lower(), cls(match[1].lower(), values))
         return found.get("bearer") or found.get("basic")
 
+    @property
+    def text(self) -> str:
+        """The header it can be parsed from."""
+        return f"{self.scheme} " + ",".join(f'{name}="{_quoted(value)}"' for name, value in self.parameters.items())
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
 
 @dataclass(slots=True)
 class _Token:

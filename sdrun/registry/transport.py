@@ -31,9 +31,12 @@ _USER_AGENT = f"sdrun/{__version__}"
 
 
 class Body(Protocol):
-    """What is sent: `size` bytes from `read`."""
+    """What is sent."""
 
-    size: int
+    @property
+    def size(self) -> int:
+        """How many bytes `read` gives."""
+        ...
 
     def read(self, count: int) -> bytes:
         """Up to `count` bytes, none at the end."""
@@ -209,11 +212,11 @@ class Transport:
         """The proxy that the environment names (HTTPS_PROXY and the like, NO_PROXY)."""
         if not any(name.lower().endswith("_proxy") for name in os.environ):
             return None
-        from urllib.request import getproxies_environment, proxy_bypass_environment
+        from urllib.request import getproxies, proxy_bypass
 
-        named = getproxies_environment()
+        named = getproxies()
         proxy = named.get(scheme) or named.get("all")
-        if not proxy or proxy_bypass_environment(host, named):
+        if not proxy or proxy_bypass(host):
             return None
         return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
 

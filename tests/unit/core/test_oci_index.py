@@ -88,6 +88,10 @@ def test_what_is_no_engine_image_is_left_out() -> None:
     assert len(found.strange) == 2
     assert "rocm6-gfx1100" in found.strange[0]
     assert "io.sdrun.engine" in found.strange[1]
+    assert found.others == (of_the_future, nameless)  # an older sdrun that writes the index again keeps them
+    again = index_document("e", found.images, found.others)
+    assert read_index(again).others == found.others
+    assert read_index({**again, "manifests": [1]}).strange == ("manifests[0]: must be an object, not 1",)
 
 
 @pytest.mark.parametrize(
