@@ -42,8 +42,8 @@ def bind(host: str, port: int) -> socket.socket:
         except OSError as fault:
             if fault.errno != errno.EADDRINUSE:
                 raise
-        # Connections of an earlier server may still be in TIME_WAIT. With this option they are no hindrance; asked for at once
-        # it would let two servers that are both still loading have the same port.
+        # Connections of an earlier server may still be in TIME_WAIT. With this option on both sides they are no hindrance;
+        # asked for at once it would let two servers that are both still loading have the same port.
         again = socket.socket(family, kind, protocol)
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return _bound(again, address)
@@ -113,6 +113,7 @@ class Relay:
     def open(self, target: tuple[str, int]) -> None:
         """Takes connections from now on. Raises UsageProblem where another program has begun to listen there meanwhile."""
         self._target = target
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # its connections inherit it, see `bind`
         self._thread = threading.Thread(target=self._run, name="sdrun-relay", daemon=True)
         self._thread.start()
         try:

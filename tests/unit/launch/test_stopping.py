@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from sdrun.launch.stopping import stoppable
+from sdrun.launch.stopping import drainable, stoppable
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -56,3 +56,28 @@ def test_another_thread_is_left_alone() -> None:
     thread.start()
     thread.join()
     assert failures == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_drains_and_the_second_raises(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    begun: list[int] = []
+
+    def run() -> None:
+        with drainable(lambda: not begun.append(1)):
+            os.kill(os.getpid(), number)
+            assert begun == [1]
+            os.kill(os.getpid(), number)
+            raise AssertionError("not reached")
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert begun == [1]
+    assert signal.getsignal(number) is before
+
+
+def test_where_nothing_is_to_be_drained_the_first_signal_raises() -> None:
+    with pytest.raises(KeyboardInterrupt), drainable(lambda: False):
+        os.kill(os.getpid(), signal.SIGTERM)
+    with stoppable(), drainable(lambda: True):
+        pass
