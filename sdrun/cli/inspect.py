@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sdrun.fatbin.verdict import Reach
     from sdrun.runtime.protocol import ContainerRuntime
 
+MANY, EXAMPLES = 3, 3  # how many capabilities are told with names of GPUs, and how many names each
 COLUMNS = ("FILE", "SASS", "PTX", "ENTRIES", "COMPRESSION", "ENGINE BUILT FOR")
 
 
@@ -67,7 +68,7 @@ def command(
     elif answer:
         console.result(answer)
     else:
-        console.result(describe(inspection, reach(inspection, facts) if inspection.sass or inspection.ptx else None))
+        console.result(describe(inspection, reach(inspection, facts) if inspection.sass or inspection.ptx else None, facts))
 
 
 def _capability(text: str) -> ComputeCapability:
@@ -107,16 +108,16 @@ def _answer(inspection: Inspection, capability: ComputeCapability, facts: CudaFa
         raise NoImage(f"{inspection.subject} holds no CUDA code at all: nothing of it runs on a GPU.", _remedy(None))
     verdict = judge(inspection, capability, facts)
     if verdict.path is None:
-        message = sentence(verdict, inspection)
+        message = sentence(verdict, inspection, facts)
         raise NoImage(message, _remedy(better_target(capability, facts)), id=verdict.reason)
-    return sentence(verdict, inspection)
+    return sentence(verdict, inspection, facts)
 
 
 def _remedy(target: str | None) -> str:
     return f"Use an image built for it: sdrun build {target}" if target else "Use an image that holds code for this GPU."
 
 
-def describe(inspection: Inspection, reach: Reach | None) -> str:
+def describe(inspection: Inspection, reach: Reach | None, facts: CudaFacts) -> str:
     """The table of files, and under it what they mean for GPUs and drivers."""
     if reach is None:
         linkable = sorted({arch for file in inspection.files for arch in file.archs("lto")})
@@ -131,7 +132,7 @@ def describe(inspection: Inspection, reach: Reach | None) -> str:
             "",
             f"toolkit         {inspection.toolkit or 'unknown'}",
             f"min driver      {inspection.min_driver or 'unknown'}",
-            f"runs natively   {_words(reach.native)}",
+            f"runs natively   {_with_gpus(reach.native, facts)}",
             f"runs by JIT     {_words(reach.jit)}",
             f"does not run    {_words(reach.none)}",
         ]
@@ -142,6 +143,14 @@ def _cells(file: FileCode) -> tuple[str, ...]:
     engine = "" if file.engine_archs is None else _words(file.engine_archs)
     cells = (file.path, _words(file.sass), _words(file.ptx), str(file.entries), file.compression or "", engine)
     return tuple(cell or "-" for cell in cells)
+
+
+def _with_gpus(capabilities: tuple[ComputeCapability, ...], facts: CudaFacts) -> str:
+    """Compute capabilities, and of a few what is sold under them."""
+    if len(capabilities) > MANY:
+        return _words(capabilities)
+    named = [(one, facts.capabilities[one].gpus[:EXAMPLES]) for one in capabilities]
+    return ", ".join(f"{one} ({', '.join(gpus)})" if gpus else str(one) for one, gpus in named) or "-"
 
 
 def _words(values: Iterable[object]) -> str:

@@ -30,8 +30,8 @@ class Stream(Protocol):
 
 
 class ReadStream:
-    """A pipe, or an answer of a server: what `read` gives, which may be less at a time than was asked for, and is nothing at the
-    end only."""
+    """A pipe, or an answer of a server: what `read` gives, which may be less at a time than was asked for, and is nothing at
+    the end only."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read

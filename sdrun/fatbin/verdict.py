@@ -11,6 +11,7 @@ from sdrun.core.capability import Arch, ComputeCapability
 from sdrun.core.code import loadable_ptx, loadable_sass
 from sdrun.core.facts import CudaFacts
 from sdrun.core.plan import CodePath
+from sdrun.core.version import CudaVersion
 from sdrun.fatbin.carried import FileCode
 from sdrun.fatbin.report import Inspection, toolkit_of
 
@@ -92,7 +93,7 @@ def _believed(archs: Iterable[Arch], device: ComputeCapability) -> Arch | None:
     return max((arch for arch in archs if arch.number <= device.number), default=None)
 
 
-def sentence(verdict: Verdict, inspection: Inspection) -> str:
+def sentence(verdict: Verdict, inspection: Inspection, facts: CudaFacts) -> str:
     """The verdict in one sentence a user can act on."""
     name, device = verdict.file.path, f"a GPU of compute capability {verdict.capability}"
     driver = f", with driver {inspection.min_driver} or newer" if inspection.min_driver else ""
@@ -100,10 +101,9 @@ def sentence(verdict: Verdict, inspection: Inspection) -> str:
         exactly = "" if verdict.path == "sass-exact" else ", code of the same major that it takes"
         return f"{name} runs natively on {device} (sm_{verdict.arch}{exactly}){driver}."
     if verdict.path == "ptx-jit":
-        writer = f" (CUDA {inspection.toolkit})" if inspection.toolkit else ""
         return (
-            f"{name} runs on {device} only after the driver has compiled its PTX {verdict.arch}{writer}: the first start is "
-            f"slow, and the driver must be at least as new as that PTX."
+            f"{name} runs on {device} only after the driver has compiled its PTX {verdict.arch}: the first start is slow, and "
+            f"the driver must be {_as_new_as(toolkit_of(verdict.file, facts), facts)}."
         )
     if verdict.reason == "arch-mismatch":
         believed = f"would call the kernels of {verdict.believed}" if verdict.believed else "has no kernels for it"
@@ -113,6 +113,14 @@ def sentence(verdict: Verdict, inspection: Inspection) -> str:
             f"(it was compiled for {_listed(verdict.file.engine_archs or ())})."
         )
     return f"{name} cannot run on {device}: it holds {holdings(verdict.file)}."
+
+
+def _as_new_as(toolkit: CudaVersion | None, facts: CudaFacts) -> str:
+    """What PTX asks of the driver: no older than the toolkit that wrote it."""
+    if toolkit is None:
+        return "at least as new as that PTX"
+    driver = facts.driver_of(toolkit)
+    return f"{driver} or newer, as new as CUDA {toolkit}" if driver else f"as new as CUDA {toolkit}"
 
 
 def holdings(file: FileCode) -> str:

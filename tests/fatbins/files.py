@@ -179,6 +179,7 @@ def every_form() -> dict[str, bytes]:
     return {
         **real,
         "made.fatbin": made,
+        "nvcc program": (FIXTURES / "cu118-program").read_bytes(),
         "program": program,
         "stripped program": engine(whole, "520", stripped=True),
         "object": elf({"__nv_relfatbin": made}),

@@ -91,7 +91,7 @@ def test_injured_files_are_read_or_refused(form: str, seed: int) -> None:
     if inspection.files:
         reach(inspection, FACTS)
         for capability in FACTS.capabilities:
-            assert sentence(judge(inspection, capability, FACTS), inspection)
+            assert sentence(judge(inspection, capability, FACTS), inspection, FACTS)
 
 
 @given(

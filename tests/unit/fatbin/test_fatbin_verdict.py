@@ -30,7 +30,7 @@ def made(*pieces: tuple[str, int, str]) -> bytes:
 
 
 def said(inspection: Inspection, capability: str) -> str:
-    return sentence(judge(inspection, ComputeCapability.parse(capability), FACTS), inspection)
+    return sentence(judge(inspection, ComputeCapability.parse(capability), FACTS), inspection, FACTS)
 
 
 def test_the_seed_a_binary_for_5_2_only_is_wrong_for_8_9() -> None:
@@ -87,7 +87,9 @@ def test_an_engine_whose_list_begins_above_the_gpu() -> None:
 
 
 def test_jit_is_told() -> None:
-    assert "only after the driver has compiled its PTX 75 (CUDA 12.4)" in said(inspected(made(("ptx", 75, ""))), "9.0")
+    told = said(inspected(made(("ptx", 75, ""))), "9.0")
+    assert "only after the driver has compiled its PTX 75:" in told
+    assert "the driver must be 550.54.14 or newer, as new as CUDA 12.4" in told
 
 
 def test_a_library_without_code_speaks_for_the_whole() -> None:

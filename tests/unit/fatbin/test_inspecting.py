@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fatbins.files import Piece, docker_archive, elf, engine, fatbin, fixture, layer
+from fatbins.files import FIXTURES, Piece, docker_archive, elf, engine, fatbin, fixture, layer
 
 from sdrun.build import inspecting
 from sdrun.catalog.cuda import load_cuda_facts
@@ -17,7 +17,6 @@ from sdrun.runtime.fake import FakeRuntime
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage
 
 FACTS = load_cuda_facts()
-SEED = engine(fixture("cu118-sm52.fatbin"), "520")
 ADA = engine(fixture("cu124-raw.fatbin"), "890,900")
 
 
@@ -39,20 +38,47 @@ def written(tmp_path: Path, name: str, data: bytes) -> str:
     return str(tmp_path / name)
 
 
-def test_the_seed_as_a_user_meets_it(run, tmp_path: Path) -> None:
-    path = written(tmp_path, "sd-cli", SEED)
-    code, out, err = run(path, "--for", "8.9")
+# Programs that NVIDIA's compiler made of tests/fixtures/fatbins/scale.cu.
+ONLY_52, DEFAULT = FIXTURES / "cu118-program-sm52", FIXTURES / "cu118-program"
+
+
+def test_a_program_built_for_5_2_only_as_a_user_of_8_9_meets_it(run) -> None:
+    """What this project began with: a compiler that nobody told for which GPU."""
+    code, out, err = run(str(ONLY_52), "--for", "8.9")
     assert (code, out) == (4, "")
     assert err == (
-        f"sdrun: {path} cannot run on a GPU of compute capability 8.9: it holds machine code for 5.2 only and no PTX.\n"
+        f"sdrun: {ONLY_52} cannot run on a GPU of compute capability 8.9: it holds machine code for 5.2 only and no PTX.\n"
         "  remedy: Use an image built for it: sdrun build cu124-sm89\n"
     )
 
 
-def test_the_seed_in_json(run, tmp_path: Path) -> None:
-    code, out, _ = run(written(tmp_path, "sd-cli", SEED), "--for", "8.9", "--json")
+def test_the_same_in_json(run) -> None:
+    code, out, _ = run(str(ONLY_52), "--for", "8.9", "--json")
     assert code == 4
-    assert json.loads(out)["id"] == "no-code-for-capability"
+    error = json.loads(out)
+    assert (error["id"], error["exit_code"]) == ("no-code-for-capability", 4)
+    document = json.loads(run(str(ONLY_52), "--json")[1])
+    assert document["files"][0] | {"path": ""} == {
+        "path": "", "sass": ["52"], "ptx": [], "entries": 2, "fatbin_compression": "none", "engine_archs": ["52"],
+    }  # fmt: skip
+    assert (document["sass"], document["toolkit"], document["min_driver"]) == (["52"], "11.8", "450.80.02")
+
+
+def test_the_same_within_an_image(run, tmp_path: Path) -> None:
+    path = written(tmp_path, "image.tar", docker_archive([layer({"usr/bin/sd-cli": ONLY_52.read_bytes()})]))
+    code, _, err = run(path, "--for", "8.9")
+    assert (code, "usr/bin/sd-cli cannot run on a GPU of compute capability 8.9" in err) == (4, True)
+    assert run(path, "--for", "5.2")[:1] == (0,)
+
+
+def test_what_the_compiler_makes_of_itself_needs_the_drivers_compiler(run) -> None:
+    code, out, _ = run(str(DEFAULT), "--for", "8.9")
+    assert (code, out) == (
+        0,
+        f"{DEFAULT} runs on a GPU of compute capability 8.9 only after the driver has compiled its PTX 52: the first start "
+        "is slow, and the driver must be 520.61.05 or newer, as new as CUDA 11.8.\n",
+    )
+    assert run(str(DEFAULT), "--for", "5.0")[0] == 4
 
 
 def test_a_yes_is_one_sentence(run, tmp_path: Path) -> None:
@@ -74,7 +100,7 @@ def test_the_table(run, tmp_path: Path) -> None:
         "",
         "toolkit         12.4",
         "min driver      525.60.13",
-        "runs natively   8.9 9.0",
+        "runs natively   8.9 (RTX 4060, RTX 4070, RTX 4090), 9.0 (H100, H200, H20)",
         "runs by JIT     -",
         "does not run    5.0 5.2 5.3 6.0 6.1 6.2 7.0 7.2 7.5 8.0 8.6 8.7 8.8 10.0 10.1 10.3 10.7 11.0 12.0 12.1",
     ]
