@@ -24,6 +24,7 @@ from sdrun.cli.placement import (
     ModelOrUsual,
     after_dashes,
     usual_model,
+    where_from,
 )
 from sdrun.cli.placement import fetching as fetching_for
 
@@ -111,7 +112,7 @@ def command(
         metadata=not no_metadata,
         fit=fit,
     )
-    wishes = Wishes(gpu, allow_cpu, allow_jit, image, index or console.settings().index)
+    wishes = Wishes(gpu, allow_cpu, allow_jit, image, *where_from(console, index))
     if dry_run:
         _print_command(console, _prepare(console, request, wishes, build), as_json)
         return

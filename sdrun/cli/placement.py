@@ -12,6 +12,7 @@ from sdrun.cli.console import Console
 if TYPE_CHECKING:
     from sdrun.core.policy import Build
     from sdrun.launch.choosing import Fetching
+    from sdrun.launch.sources import Sources
     from sdrun.runtime.protocol import ContainerRuntime
 
 PANEL = "Where it runs"
@@ -40,6 +41,14 @@ def usual_model(console: Console) -> str:
     name = models().default
     console.note(f"model {name} (sdrun models ls has others; -m chooses one)")
     return name
+
+
+def where_from(console: Console, index: str | None) -> tuple[str | None, Sources]:
+    """The index file that was named, and the registry of the settings."""
+    from sdrun.launch.sources import sources_of
+
+    settings = console.settings()
+    return index or settings.index, sources_of(settings)
 
 
 def after_dashes(words: list[str]) -> tuple[str, ...]:

@@ -25,7 +25,9 @@ def command(
     ] = None,
     index: Annotated[
         str | None,
-        typer.Option("--index", metavar="INDEX.json", help="Published images (- for stdin) instead of the local ones."),
+        typer.Option(
+            "--index", metavar="INDEX.json", help="Published images (- for stdin); else the registry's or the local ones."
+        ),
     ] = None,
     gpu: Annotated[str, typer.Option("--gpu", metavar="SEL", help="auto, all, none, an index, a UUID or a MIG UUID.")] = "auto",
     image: Annotated[
@@ -78,10 +80,14 @@ def _host(console: Console, file: str | None) -> HostFacts:
 
 
 def _index(console: Console, file: str | None) -> Index:
+    from sdrun.launch.sources import sources_of
+
     if named := file or console.settings().index:
         from sdrun.catalog.indexfile import read_index
 
         return read_index(named)
+    if (sources := sources_of(console.settings())).references:
+        return sources.index(console.note)
     from sdrun.launch.choosing import local_index
     from sdrun.runtime import connect
 

@@ -21,6 +21,7 @@ from sdrun.cli.placement import (
     IndexFile,
     Model,
     after_dashes,
+    where_from,
 )
 from sdrun.cli.placement import fetching as fetching_for
 
@@ -59,7 +60,7 @@ def command(
 
     request = Request(model=model, prompt="", engine_args=after_dashes(engine_args or []), fit=fit, serves=True)
     check(request)
-    wishes = Wishes(gpu, allow_cpu, allow_jit, image, index or console.settings().index)
+    wishes = Wishes(gpu, allow_cpu, allow_jit, image, *where_from(console, index))
     if dry_run:
         _print_command(console, request, wishes, build, port or PORT, as_json)
         return

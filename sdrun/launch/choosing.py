@@ -1,6 +1,7 @@
 """Which image runs, on which device: host facts and an index put to the resolver, and the chosen image brought to this machine.
 
-The index is the file the user named, else it is made from the labels of the images in the runtime's own store.
+The index is the file the user named, else the registry's, else it is made from the labels of the images in the runtime's own
+store.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from sdrun.core.index import Index, IndexImage
 from sdrun.core.labels import CPU_LEVEL, ENGINE, TARGET, index_image_from_labels
 from sdrun.core.plan import Plan, Refusal
 from sdrun.core.policy import Build, Policy
+from sdrun.core.target import TargetId
 from sdrun.errors import RuntimeUnavailable, UsageProblem, VerificationFailed, from_refusal
+from sdrun.launch.sources import Sources, as_announced, local_copy, pulled, trusted
 from sdrun.runtime.protocol import ContainerRuntime, GpuRequest, LocalImage
 
 _TRIAL = "sdrun-trial:"  # a build under way, not proven yet
@@ -24,14 +27,22 @@ _TRIAL = "sdrun-trial:"  # a build under way, not proven yet
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the user says about where to run. `index`: a file; None: the images that are here. `image`: one image by tag,
-    digest, id or target; the same checks hold for it."""
+    """What the user says about where to run. `index`: a file; None: the registry of `sources`, and where that names none, the
+    images that are here. `image`: one image by tag, digest, id or target; the same checks hold for it."""
 
     gpu: str = "auto"
     allow_cpu: bool = False
     allow_jit: bool = True
     image: str | None = None
     index: str | None = None
+    sources: Sources = field(default_factory=Sources)
+
+    @property
+    def by_index(self) -> bool:
+        """Whether the image is looked for in an index that was published, rather than on this machine or by its own name."""
+        if self.index is not None or self.image is None:
+            return self.index is not None or bool(self.sources.references)
+        return bool(self.sources.references) and _is_target(self.image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +97,8 @@ def choose(runtime: ContainerRuntime, wishes: Wishes, fetching: Fetching, enviro
         answer = _resolve(host, local_index(runtime)[0], _policy(wishes, environ))
     if isinstance(answer, Refusal):
         raise _refused(answer, index, wishes)
-    return Chosen(answer, host, _present(runtime, answer, fetching), (*host.notes, *answer.handover.notes))
+    local = _present(runtime, answer, index, wishes, fetching)
+    return Chosen(answer, host, local, (*host.notes, *answer.handover.notes))
 
 
 def _policy(wishes: Wishes, environ: Mapping[str, str]) -> Policy:
@@ -96,7 +108,7 @@ def _policy(wishes: Wishes, environ: Mapping[str, str]) -> Policy:
         gpu=wishes.gpu,
         allow_cpu=wishes.allow_cpu,
         allow_jit=wishes.allow_jit,
-        image=wishes.image if wishes.index else None,  # without an index file the index holds that image alone
+        image=wishes.image if wishes.by_index else None,  # else the index holds that image alone
         visible=visible_devices(environ),
         device_order="pci-bus-id" if environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" else "fastest-first",
     )
@@ -129,15 +141,25 @@ def _index(runtime: ContainerRuntime, wishes: Wishes, fetching: Fetching) -> Ind
         from sdrun.catalog.indexfile import read_index
 
         return read_index(Path(wishes.index) if wishes.index != "-" else "-")
+    if wishes.by_index:
+        return wishes.sources.index(fetching.say)
     if wishes.image is None:
         index, notes = local_index(runtime)
         for note in notes:
             fetching.say(note)
         return index
-    return _index_of_one(_named(runtime, wishes.image, fetching), wishes.image)
+    return _index_of_one(_named(runtime, wishes.image, wishes.sources, fetching), wishes.image)
 
 
-def _named(runtime: ContainerRuntime, reference: str, fetching: Fetching) -> LocalImage:
+def _is_target(text: str) -> bool:
+    try:
+        TargetId.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _named(runtime: ContainerRuntime, reference: str, sources: Sources, fetching: Fetching) -> LocalImage:
     if not reference.strip():
         raise UsageProblem("--image names no image", "Name a tag, digest, id or target, or leave --image out.")
     image = runtime.image(reference)
@@ -187,13 +209,36 @@ def local_index(runtime: ContainerRuntime) -> tuple[Index, tuple[str, ...]]:
     return Index(engine, tuple(rows.values()), published=False), tuple(notes)
 
 
-def _present(runtime: ContainerRuntime, plan: Plan, fetching: Fetching) -> LocalImage | None:
-    image = runtime.image(plan.image)
-    if image is not None or not fetching.pull:
-        return image
-    if plan.image.startswith("sha256:"):
+def _present(runtime: ContainerRuntime, plan: Plan, index: Index, wishes: Wishes, fetching: Fetching) -> LocalImage | None:
+    """The image that was chosen, brought here where that is allowed, and none but one that is as it should be: signed as the
+    settings demand, and what the registry's index says of it."""
+    image = local_copy(runtime, wishes.sources, plan.image)
+    _check_trust(plan.image, image, wishes.sources, fetching)
+    if image is None and not fetching.pull:
+        return None
+    if image is None and plan.image.startswith("sha256:"):
         raise RuntimeUnavailable(
             f"the image {plan.image[:19]} is not on this machine", f"sdrun build {plan.target}", id="image-missing"
         )
-    fetching.say(f"pulling {plan.image}")
-    return runtime.pull(plan.image, fetching.progress)
+    if image is None:
+        image = pulled(runtime, wishes.sources, plan.image, fetching.progress, fetching.say)
+        if "@" not in plan.image:  # an index file may name tags; their digest is known only now
+            _check_trust(plan.image, image, wishes.sources, fetching)
+    if wishes.by_index and wishes.index is None:
+        as_announced(image, next(row for row in index.images if row.image == plan.image))
+    return image
+
+
+def _check_trust(name: str, image: LocalImage | None, sources: Sources, fetching: Fetching) -> None:
+    """Signatures are demanded of what comes from a registry; an image that was built here has none."""
+    if sources.policy is None or (not fetching.pull and image is None):
+        return
+    failure: VerificationFailed | None = None
+    for digest in (name,) if "@" in name else image.digests if image else ():
+        try:
+            trusted(sources, digest, fetching.say)
+            return
+        except VerificationFailed as fault:
+            failure = failure or fault
+    if failure is not None:
+        raise failure

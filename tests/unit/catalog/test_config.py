@@ -1,10 +1,12 @@
 """Settings: precedence, and every fault of a file at once."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from sdrun.catalog import config
+from sdrun.core.signing import SignaturePolicy
 from sdrun.errors import BadConfiguration
 
 
@@ -83,3 +85,45 @@ def test_a_folder_is_no_settings_file(environ: dict[str, str], tmp_path: Path) -
     with pytest.raises(BadConfiguration, match="Is a directory") as caught:
         config.load_settings(tmp_path, environ)
     assert "--config" in caught.value.remedy
+
+
+def test_mirrors_belong_to_the_registry_of_the_files(environ: dict[str, str], tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.yaml", "registry: a.example/sdrun\nmirrors: [b.example/sdrun, c.example/x]\n")
+    assert config.load_settings(path, environ).mirrors == ("b.example/sdrun", "c.example/x")
+    assert config.load_settings(path, environ | {"SDRUN_REGISTRY": "d.example/sdrun"}).mirrors == ()
+
+
+@pytest.mark.parametrize(
+    "date", ["2026-05-06", '"2026-05-06"', "2026-05-06T00:00:00Z", '"2026-05-06T00:00:00Z"', "2026-05-06T02:00:00+02:00"]
+)
+def test_signatures_that_are_demanded(environ: dict[str, str], tmp_path: Path, date: str) -> None:
+    moment = datetime(2026, 5, 6, tzinfo=UTC)
+    path = write(tmp_path / "mine.yaml", f"verify:\n  key: cosign.pub\n  not_before: {date}\n")
+    expected = SignaturePolicy(key=str(tmp_path / "cosign.pub"), not_before=moment)
+    assert config.load_settings(path, environ).verify == expected
+    path = write(tmp_path / "mine.yaml", "verify: {identity: https://ci.example/x, issuer: https://token.example}\n")
+    expected = SignaturePolicy(identity="https://ci.example/x", issuer="https://token.example")
+    assert config.load_settings(path, environ).verify == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("mirrors: b.example/sdrun", "a list of repositories"),
+        ("mirrors: [1]", "a list of repositories"),
+        ("mirrors: []", "a list of repositories"),
+        ("verify: yes", "a mapping with key"),
+        ("verify: {}", "a mapping with key"),
+        ("verify: {key: a, identity: b, issuer: c}", "either a key or an identity"),
+        ("verify: {identity: b}", "issuer"),
+        ("verify: {keys: a}", "is no part of it"),
+        ("verify: {key: 1}", "must be a string"),
+        ("verify: {key: a, not_before: soon}", "must be a date"),
+        ("verify: {key: a, not_before: 7}", "must be a date"),
+    ],
+)
+def test_faults_of_mirrors_and_policies(environ: dict[str, str], tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(BadConfiguration, match=why) as caught:
+        config.load_settings(write(tmp_path / "bad.yaml", text), environ)
+    assert (caught.value.id, caught.value.exit_code) == ("bad-config", 8)
+    assert caught.value.message.startswith(f"{tmp_path / 'bad.yaml'}:1")
