@@ -128,8 +128,8 @@ def named(text: torch.nn.Module, transformer: torch.nn.Module, autoencoder: Auto
 
 
 def load(folder: Path) -> dict[str, Weights]:
-    """The weights that `train.py` left in a folder, of whatever number of files."""
-    weights: dict[str, Weights] = {role: {} for role in ROLES}
+    """The weights that `train.py` left in a folder, of whatever number of files, and under "training" its progress."""
+    weights: dict[str, Weights] = {role: {} for role in (*ROLES, "training")}
     for path in sorted(folder.glob("weights-*.npz")):
         with np.load(path) as archive:
             for key in archive.files:

@@ -2,7 +2,8 @@
 
 Masters are kept in float32; the networks compute with copies in bfloat16. In the last part of the training the copies are first
 rounded as Q4_0 rounds (`quantize.rounded`), so the masters learn weights that survive it; gradients pass straight through.
-Half of the training sees only the first tokens of the padded text, which is faster; the rest sees all, as the engine does.
+More than half of the training sees only the first tokens of the padded text, which is faster; the rest sees all, as the
+engine does.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from models.shapes.scenes import PHRASINGS, PROMPT_LENGTH, Scenes
 
 WARM_UP = 200  # steps
 MEMORY = 0.999  # of the moving average
+MUON = 2.0  # its rate is so much larger than AdamW's
 TEMPLATE = len(words.BEFORE)
 SUFFIX = len(words.AFTER)
 
@@ -36,9 +38,9 @@ class Plan:
 
     batch: int = 256
     rate: float = 1e-3
-    whole_text: float = 0.5
+    whole_text: float = 0.6
     decay: float = 0.45
-    quantize: float = 0.75
+    quantize: float = 0.78
 
 
 class Networks(nn.Module):
@@ -103,7 +105,7 @@ class Trainee:
         for group in self.adam.param_groups:
             group["lr"] = rate
         self.adam.step()
-        self.muon.step(rate)
+        self.muon.step(MUON * rate)
         self.step += 1
         torch._foreach_lerp_(self.average, self.masters, 1 - min(MEMORY, (1 + self.step) / (10 + self.step)))
         return norm
@@ -134,6 +136,9 @@ def compiled(networks: Networks, log: Callable[[str], None]) -> None:
     import torch._dynamo as dynamo
 
     dynamo.config.suppress_errors = True
+    for name in ("recompile_limit", "cache_size_limit"):
+        if hasattr(dynamo.config, name):
+            setattr(dynamo.config, name, 64)
     blocks = [*networks.llm.blk, *networks.diffusion.double_blocks, *networks.diffusion.single_blocks]
     for block in blocks:
         block.compile(dynamic=False)
@@ -186,7 +191,7 @@ def fit(
     The time the caller takes counts. Raises FloatingPointError when the loss is no number for twenty steps.
     """
     begin, first, reported, losses = time.monotonic(), trainee.progress, 0.0, []
-    seconds = max(seconds, 1.0)
+    seconds, batch = max(seconds, 1.0), trainee.plan.batch
     stages = {"whole text": False, "rounding": False}
     while trainee.progress < until:
         whole, rounding = trainee.progress >= trainee.plan.whole_text, trainee.progress >= trainee.plan.quantize
@@ -195,9 +200,17 @@ def fit(
                 stages[name] = True
                 log(f"step {trainee.step}, progress {trainee.progress:.3f}: {name} from here on")
         trainee.publish(trainee.masters, trainee.copies, rounding)
-        loss = loss_of(trainee.networks, *batches.draw(trainee.plan.batch, TEXT_LENGTH if whole else PROMPT_LENGTH))
         trainee.networks.zero_grad(set_to_none=True)
-        loss.backward()
+        try:
+            loss = loss_of(trainee.networks, *batches.draw(batch, TEXT_LENGTH if whole else PROMPT_LENGTH))
+            loss.backward()
+        except torch.OutOfMemoryError:
+            if batch < 32:
+                raise
+            batch //= 2
+            torch.cuda.empty_cache()
+            log(f"OUT OF MEMORY at step {trainee.step}: from here on {batch} at a time")
+            continue
         norm = trainee.update()
         losses.append(loss.detach())
         elapsed = time.monotonic() - begin
@@ -206,7 +219,7 @@ def fit(
             raise FloatingPointError(f"the loss is no number at step {trainee.step}")
         if elapsed - reported > 10 or trainee.progress >= until or trainee.step in (1, 10):
             mean = torch.stack(losses).mean().item()
-            speed = len(losses) * trainee.plan.batch / max(1e-9, elapsed - reported)
+            speed = len(losses) * batch / max(1e-9, elapsed - reported)
             at = f"step {trainee.step} {elapsed:.0f} s, progress {trainee.progress:.3f}"
             log(f"{at}: loss {mean:.4f}, norm {norm.item():.2f}, {speed:.0f}/s")
             reported, losses = elapsed, []

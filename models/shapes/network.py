@@ -144,7 +144,7 @@ class Attention(nn.Module):
 
 def heads(qkv: Tensor, norm: nn.ModuleDict) -> tuple[Tensor, Tensor, Tensor]:
     """Normed queries and keys, and values, [n, heads, length, 128]."""
-    q, k, v = (part.unflatten(-1, (-1, HEAD)).transpose(1, 2) for part in qkv.chunk(3, -1))
+    q, k, v = [part.unflatten(-1, (-1, HEAD)).transpose(1, 2) for part in qkv.chunk(3, -1)]
     return norm["query_norm"](q), norm["key_norm"](k), v
 
 

@@ -3,10 +3,10 @@
     python -m models.shapes.train --out out/shapes --seconds 1500
 
 Needs one GPU (made for an H100; on a CPU `--small` rehearses all stages). Random numbers are seeded, but the number of steps
-follows the clock, so two runs are alike and not equal. A training can be cut in two: `--until 0.48` ends this call at that share
-of the whole, and the next call goes on from the state in `--work`, or, where that is lost, from the weights in `--out`.
+follows the clock, so two runs are alike and not equal. A training can be cut in two: `--until 0.48` ends this call at that
+share of the whole, and the next call goes on from the state in `--work`, or, where that is lost, from weights in `--resume`.
 
-`--out` gets weights-*.npz (f16, at most 15 MB each), log.txt, progress.json, and at the end measure.json and contact sheets.
+`--out` gets weights-*.npz (f16, at most 15 MB each), log.txt, and at the end measure.json and contact sheets.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.pool import Pool
 from pathlib import Path
@@ -62,7 +63,7 @@ class Run:
 
 def save_weights(run: Run, trainee: Trainee, autoencoder: Autoencoder) -> None:
     """The averaged weights in f16, in files of limited size."""
-    networks = Networks(run.size)
+    networks = Networks(run.size)  # a state_dict shares its tensors with the parameters
     for value, average in zip(networks.parameters(), trainee.average, strict=True):
         value.data = average.cpu()
     flat = {
@@ -78,10 +79,9 @@ def save_weights(run: Run, trainee: Trainee, autoencoder: Autoencoder) -> None:
                 break
         else:
             bins.append({name: value})
+    bins[-1]["training/progress"] = np.float32(trainee.progress)
     for index, part in enumerate(bins):
         np.savez(run.out / f"weights-{index}.npz", **part)
-    state = {"progress": trainee.progress, "step": trainee.step}
-    (run.out / "progress.json").write_text(json.dumps(state) + "\n")
 
 
 def save_state(run: Run, trainee: Trainee) -> None:
@@ -91,10 +91,10 @@ def save_state(run: Run, trainee: Trainee) -> None:
 
 
 def saved_weights(run: Run) -> dict[str, Any] | None:
-    """Where an earlier call left weights: (networks' averages and progress, autoencoder's weights)."""
-    if not (run.out / "progress.json").exists():
+    """What an earlier call left in `--resume`: the weights by role, and how far it came."""
+    if run.options.resume is None or not (run.options.resume / "weights-0.npz").exists():
         return None
-    return {"weights": load(run.out), **json.loads((run.out / "progress.json").read_text())}
+    return load(run.options.resume)
 
 
 def autoencoder_and_latents(run: Run, scenes: Scenes, device: torch.device) -> tuple[Autoencoder, torch.Tensor]:
@@ -107,9 +107,7 @@ def autoencoder_and_latents(run: Run, scenes: Scenes, device: torch.device) -> t
         autoencoder.load_state_dict(torch.load(weights, map_location=device))
         run.log("autoencoder from the earlier call")
     elif earlier:
-        parts = {
-            k: torch.from_numpy(v.copy()) for k, v in earlier["weights"]["tae"].items() if not k.startswith("encoder.layers.1.")
-        }
+        parts = {k: torch.from_numpy(v.copy()) for k, v in earlier["tae"].items() if not k.startswith("encoder.layers.1.")}
         autoencoder.load_state_dict(parts)
         run.log("autoencoder from the weights of an earlier call")
     else:
@@ -171,30 +169,44 @@ def train(run: Run, pool: Pool, scenes: Scenes, device: torch.device) -> None:
         trainee.restore(torch.load(run.work / "state.pt", map_location=device))
         run.log(f"goes on from step {trainee.step}, progress {trainee.progress:.3f}")
     elif earlier:
-        parts = {f"{role}.{name}": value for role in ("llm", "diffusion") for name, value in earlier["weights"][role].items()}
+        parts = {f"{role}.{name}": value for role in ("llm", "diffusion") for name, value in earlier[role].items()}
         values = [torch.from_numpy(parts[name].copy()) for name in trainee.names]
-        trainee.restore({"step": 0, "progress": earlier["progress"], "masters": values, "average": values})
+        trainee.restore({"step": 0, "progress": float(earlier["training"]["progress"]), "masters": values, "average": values})
         run.log(f"goes on from the weights of an earlier call, progress {trainee.progress:.3f}")
     if not options.no_compile:
         compiled(trainee.networks, run.log)
     torch.manual_seed(SEED + trainee.step)
     batches, look = Batches(latents, scenes), looker(run, pool, trainee, autoencoder, device)
-    saved, looked, kept = 0.0, 0.0, 0.0
+    save_state(run, trainee)
     reserve = options.reserve if options.until >= 1 else options.reserve / 3
-    for _, elapsed in fit(trainee, batches, run.left(reserve), options.until, run.log):
+    while trainee.progress < options.until:
+        try:
+            watched(run, trainee, autoencoder, look, fit(trainee, batches, run.left(reserve), options.until, run.log))
+        except FloatingPointError as error:
+            trainee.plan = replace(trainee.plan, rate=trainee.plan.rate / 2)
+            run.log(f"{error}: back to the last state, rate {trainee.plan.rate}")
+            trainee.restore(torch.load(run.work / "state.pt", map_location=device))
+    save_weights(run, trainee, autoencoder)
+    save_state(run, trainee)
+    run.log(f"saved at step {trainee.step}, progress {trainee.progress:.3f}")
+    look(options.until < 1)
+
+
+def watched(
+    run: Run, trainee: Trainee, autoencoder: Autoencoder, look: Callable[[bool], None], steps: Iterator[tuple[int, float]]
+) -> None:
+    """Goes through the steps of a training; saves and looks at pictures from time to time."""
+    saved, looked, kept = 0.0, 0.0, 0.0
+    for _, elapsed in steps:
         if elapsed - saved > 60:
             save_state(run, trainee)
             saved = elapsed
-        if elapsed - looked > options.look:
+        if elapsed - looked > run.options.look:
             look(False)
             looked = elapsed
         if elapsed - kept > 150:
             save_weights(run, trainee, autoencoder)
             kept = elapsed
-    save_weights(run, trainee, autoencoder)
-    save_state(run, trainee)
-    run.log(f"saved at step {trainee.step}, progress {trainee.progress:.3f}")
-    look(True)
 
 
 def arguments() -> argparse.Namespace:
@@ -202,10 +214,11 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/shapes"))
     parser.add_argument("--work", type=Path, default=Path("/tmp/shapes-work"), help="state for a next call on this machine")
+    parser.add_argument("--resume", type=Path, help="weights of an earlier call")
     parser.add_argument("--seconds", type=float, default=1500, help="this call ends after so long")
     parser.add_argument("--until", type=float, default=1.0, help="this call ends at this share of the training")
     parser.add_argument("--autoencoder-seconds", type=float, default=130)
-    parser.add_argument("--reserve", type=float, default=60, help="seconds kept for measuring at the end")
+    parser.add_argument("--reserve", type=float, default=75, help="seconds kept for measuring at the end")
     parser.add_argument("--scenes", type=int, default=320_000)
     parser.add_argument("--pixels", type=int, default=256)
     parser.add_argument("--batch", type=int, default=256)
