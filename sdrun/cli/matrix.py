@@ -20,6 +20,9 @@ def command(
     format: Annotated[
         str, typer.Option("--format", "-f", help="json, github (strategy.matrix, one line for $GITHUB_OUTPUT) or bake.")
     ] = "json",
+    unpublished: Annotated[
+        str | None, typer.Option("--unpublished", metavar="REGISTRY", help="Only targets that this registry's index lacks.")
+    ] = None,
     context: Annotated[
         str, typer.Option("--context", help="bake: where `sdrun render --sources -o` wrote the contexts.")
     ] = "out",
@@ -30,6 +33,12 @@ def command(
     if format not in FORMATS:
         raise UsageProblem(f"--format must be one of {', '.join(FORMATS)}, not {format[:40]!r}", "Choose one of them.")
     catalogue, rows = selected(selector)
+    if unpublished is not None:
+        from sdrun.build.unpublished import unpublished as lacking
+        from sdrun.catalog.engines import engines
+        from sdrun.resources import cache_root
+
+        rows = lacking(rows, engines(), catalogue.bases, unpublished, cache_root(), console.note)
     if format == "bake":
         console.document(as_bake(rows, catalogue.bases, context, repository))
     elif format == "json":

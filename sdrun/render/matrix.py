@@ -44,6 +44,18 @@ def as_github(rows: Sequence[Target], ci: Ci) -> dict[str, object]:
     }
 
 
+def rows_of(document: object) -> list[dict[str, object]]:
+    """The rows of what `as_github` gave, after a way through JSON. Raises ValueError for anything else."""
+    rows = document.get("include") if isinstance(document, dict) else None
+    wanted = ("name", "target", "platform", "toolkit", "toolchain", "tag")
+    if not isinstance(rows, list):
+        raise ValueError("is no matrix: it has no list `include`")
+    for row in rows:
+        if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in wanted):
+            raise ValueError(f"is no matrix: a row lacks one of {', '.join(wanted)}")
+    return rows
+
+
 def as_bake(rows: Sequence[Target], bases: Mapping[str, Base], folder: str, repository: str) -> dict[str, object]:
     """A bake file (JSON) for contexts that `sdrun render --sources -o FOLDER` wrote. The groups are `default` and one for each
     toolkit line. Targets of one tag and several platforms get a tag each, since a bake target is one image."""

@@ -1,0 +1,1 @@
+sdrun build "$TARGET" --compiler-cache compiler-cache

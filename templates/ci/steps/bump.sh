@@ -1,0 +1,1 @@
+.venv/bin/python tools/bump.py > bump.md

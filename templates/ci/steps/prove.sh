@@ -1,0 +1,1 @@
+sdrun verify "sdrun:$TAG"
