@@ -10,12 +10,12 @@ from typing import cast
 
 from sdrun.catalog.cuda import load_cuda_facts
 from sdrun.catalog.engines import engines
-from sdrun.catalog.rows import each, fields, parsed, text_map, texts
+from sdrun.catalog.rows import each, fields, text_map, texts
 from sdrun.catalog.toolchains import Toolchains, toolchains
 from sdrun.catalog.yamlfile import YamlFile
 from sdrun.core.capability import Arch, ComputeCapability
 from sdrun.core.code import match
-from sdrun.core.decode import Fields, Malformed
+from sdrun.core.decode import Fields, Malformed, check, parse_at
 from sdrun.core.engine import Engine
 from sdrun.core.facts import CudaFacts
 from sdrun.core.index import COMPRESSIONS, Compression, IndexImage
@@ -51,8 +51,9 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What a row is read against."""
+    """What a row is read against, and where its faults are noted: a row can have several."""
 
+    file: YamlFile
     engine: str
     platform: str
     cpu_levels: Mapping[str, str]
@@ -74,9 +75,8 @@ def targets(path: Path | None = None, engines_path: Path | None = None, toolchai
         for line in each(file, top, "lines", ("toolkit", *_SHARED_KEYS), lambda row: _line(row, lines, sources)):
             lines[line.toolkit] = line
         levels = text_map(top, "cpu_levels")
-        context = _Context(
-            top.get("engine", str), _one_of(top, "platform", PLATFORMS), levels, lines, known_engines, sources, facts
-        )
+        engine, platform = top.get("engine", str), _one_of(top, "platform", PLATFORMS)
+        context = _Context(file, engine, platform, levels, lines, known_engines, sources, facts)
         seen: set[tuple[str, str, str]] = set()
 
         def read(row: Fields) -> Target:
@@ -100,79 +100,119 @@ def _line(row: Fields, seen: Mapping[CudaVersion, _Line], sources: Toolchains) -
 
 
 def _target(row: Fields, context: _Context) -> Target:
+    """A row as a value. What cannot be without it (engine, id) is raised, every other fault noted."""
+    noting = context.file.collecting
     engine = row.find("engine", str) or context.engine
     if engine not in context.engines:
         raise Malformed(row.key("engine"), f"no engine {engine[:40]!r} in engines.yaml; known are {', '.join(context.engines)}")
-    platform = _one_of(row, "platform", PLATFORMS) if row.find("platform", object) else context.platform
-    levels = tuple(context.engines[engine].cpu_levels)
-    level = _one_of(row, "cpu_level", levels) if row.find("cpu_level", object) else context.cpu_levels.get(platform, "")
-    if level not in levels:
-        raise Malformed(row.key("cpu_level"), f"{level!r}, the default of {platform}, is none of {', '.join(levels)}")
     id = row.parse("target", TargetId.parse)
+    target = Target(id, engine, context.platform, "", "")
+    with noting():
+        if row.find("platform", object) is not None:
+            target = replace(target, platform=_one_of(row, "platform", PLATFORMS))
+    with noting():
+        target = replace(target, cpu_level=_cpu_level(row, target, context))
     if id.toolkit is None:
-        return _cpu(row, Target(id, engine, platform, _one_of(row, "base", tuple(context.sources.bases)), level))
-    if row.find("base", object) is not None:
-        raise Malformed(row.key("base"), "is that of the toolchain; a CUDA target names none")
-    return _cuda(row, Target(id, engine, platform, "", level), id.toolkit, context)
+        return _cpu(row, target, context)
+    with noting():
+        if row.find("base", object) is not None:
+            raise Malformed(row.key("base"), "is that of the toolchain; a CUDA target names none")
+    return _cuda(row, target, id.toolkit, context)
 
 
-def _cpu(row: Fields, target: Target) -> Target:
+def _cpu_level(row: Fields, target: Target, context: _Context) -> str:
+    levels = tuple(context.engines[target.engine].cpu_levels)
+    if row.find("cpu_level", object) is not None:
+        return _one_of(row, "cpu_level", levels)
+    level = context.cpu_levels.get(target.platform, "")
+    if level not in levels:
+        raise Malformed(row.key("cpu_level"), f"{level!r}, the default of {target.platform}, is none of {', '.join(levels)}")
+    return level
+
+
+def _cpu(row: Fields, target: Target, context: _Context) -> Target:
     for name in _CUDA_KEYS:
         if row.find(name, object) is not None:
-            raise Malformed(row.key(name), "has no meaning for a target without CUDA code")
-    return target
+            context.file.fault(row.key(name), "has no meaning for a target without CUDA code")
+    return replace(target, base=_one_of(row, "base", tuple(context.sources.bases)))
 
 
 def _cuda(row: Fields, target: Target, toolkit: CudaVersion, context: _Context) -> Target:
     """The target with all that follows from its toolkit: line, toolchain, driver floor."""
     if toolkit not in context.facts.toolkits:
         raise Malformed(row.key("target"), f"toolkits.yaml does not know CUDA {toolkit}")
-    if (said := row.find_parsed("toolkit", CudaVersion.parse)) not in (None, toolkit):
-        raise Malformed(row.key("toolkit"), f"must be {str(toolkit)!r} as the id {target.id} says, not {str(said)!r}")
     line = context.lines.get(toolkit)
     own = {name: row.find(name, object) is not None for name in _SHARED_KEYS}
     if line is None and not all(own.values()):
         raise Malformed(
             row.key("target"), f"there is no line for CUDA {toolkit}, so this row must say {', '.join(_SHARED_KEYS)}"
         )
-    names = _sources(row, toolkit, context.sources) if line is None or own["toolchains"] else line.toolchains
-    compression = _compression(row) if line is None or own["fatbin_compression"] else line.compression
-    found = replace(
-        target,
-        sass=tuple(sorted(parsed(row, "sass", Arch.parse))),
-        ptx=tuple(sorted(parsed(row, "ptx", Arch.parse))),
-        toolchains=names,
-        fatbin_compression=compression,
-        min_driver=None,
-        pruned=bool(row.find("pruned", bool)),
-    )
-    if compression == "zstd" and not context.facts.toolkits[toolkit].compress_modes:
-        raise Malformed(row.key("fatbin_compression"), f"CUDA {toolkit} cannot compress with zstd")
-    _check_archs(row, found, toolkit, context)
+    noting = context.file.collecting
+    with noting():
+        if (said := row.find_parsed("toolkit", CudaVersion.parse)) not in (None, toolkit):
+            raise Malformed(row.key("toolkit"), f"must be {str(toolkit)!r} as the id {target.id} says, not {str(said)!r}")
+    names, compression = (line.toolchains, line.compression) if line else ((), None)
+    with noting():
+        names = _sources(row, toolkit, context.sources) if own["toolchains"] else names
+    with noting():
+        compression = _compression(row) if own["fatbin_compression"] else compression
+        if compression == "zstd" and not context.facts.toolkits[toolkit].compress_modes:
+            raise Malformed(row.key("fatbin_compression"), f"CUDA {toolkit} cannot compress with zstd")
+    with noting():
+        target = replace(target, pruned=bool(row.find("pruned", bool)))
+    sass, ptx = _archs(row, "sass", context), _archs(row, "ptx", context)
+    found = replace(target, sass=sass or (), ptx=ptx or (), toolchains=names, fatbin_compression=compression)
+    if sass is not None and ptx is not None:
+        _check_archs(row, found, toolkit, context)
     floor = context.facts.min_driver(toolkit, ptx_only=not found.sass, zstd=compression == "zstd")
-    return replace(found, min_driver=floor).built_with(context.sources.rows[names[0], toolkit])
+    return replace(found, min_driver=floor).built_with(context.sources.rows[names[0], toolkit]) if names else found
+
+
+def _archs(row: Fields, name: str, context: _Context) -> tuple[Arch, ...] | None:
+    """The archs of a list, sorted; None where it is none or some are none, which is noted of each."""
+    items: list[tuple[str, object]] | None = None
+    found: list[Arch] = []
+    with context.file.collecting():
+        items = row.items(name, optional=True)
+    for path, value in items or ():
+        with context.file.collecting():
+            arch = parse_at(Arch.parse, check(value, str, path), path)
+            if arch in found:
+                raise Malformed(path, f"names {arch} a second time")
+            found.append(arch)
+    return tuple(sorted(found)) if items is not None and len(found) == len(items) else None
 
 
 def _check_archs(row: Fields, target: Target, toolkit: CudaVersion, context: _Context) -> None:
-    if len(set(target.sass)) != len(target.sass) or len(set(target.ptx)) != len(target.ptx):
-        raise Malformed(row.key("sass"), "names an arch twice")
-    if not target.sass:
-        raise Malformed(row.key("sass"), "is missing or empty: a CUDA target says what machine code it holds")
-    if target.id.arch is not None and [arch.number for arch in target.sass] != [target.id.arch.number]:
-        raise Malformed(row.key("sass"), f"must hold one arch, {target.id.arch.number}, as the id {target.id} says")
-    if target.id.arch is None and len(target.sass) < 2:
-        raise Malformed(row.key("sass"), "must name several archs, or the id be that of one arch")
-    emitted = context.facts.toolkits[toolkit].sass
+    """What each arch must be for the toolkit, and all of them together for the id, the GPUs and the platform."""
+    noting, able = context.file.collecting, True
     for name, archs in (("sass", target.sass), ("ptx", target.ptx)):
         for arch in archs:
-            turned = context.engines[target.engine].compiled_as.get(arch, arch)
-            if turned != arch:
-                raise Malformed(row.key(name), f"the engine compiles {arch} as {turned}; say what the binary will hold")
-            if arch not in emitted:
-                what = "machine code" if name == "sass" else "PTX"
-                raise Malformed(row.key(name), f"CUDA {toolkit} emits no {what} for {arch}")
-    _check_ptx(row, target, toolkit, context.facts)
-    _check_platform(row, target, context.facts)
+            able &= (why := _unable(arch, name, toolkit, context.engines[target.engine], context.facts)) is None
+            if why is not None:
+                context.file.fault(row.key(name), why)
+    with noting():
+        if not target.sass:
+            raise Malformed(row.key("sass"), "is missing or empty: a CUDA target says what machine code it holds")
+        if target.id.arch is not None and [arch.number for arch in target.sass] != [target.id.arch.number]:
+            raise Malformed(row.key("sass"), f"must hold one arch, {target.id.arch.number}, as the id {target.id} says")
+        if target.id.arch is None and len(target.sass) < 2:
+            raise Malformed(row.key("sass"), "must name several archs, or the id be that of one arch")
+    with noting():
+        if able:
+            _check_ptx(row, target, toolkit, context.facts)
+    with noting():
+        _check_platform(row, target, context.facts)
+
+
+def _unable(arch: Arch, name: str, toolkit: CudaVersion, engine: Engine, facts: CudaFacts) -> str | None:
+    """Why a build cannot hold code for `arch`, or None."""
+    turned = engine.compiled_as.get(arch, arch)
+    if turned != arch:
+        return f"the engine compiles {arch} as {turned}; say what the binary will hold"
+    if arch in facts.toolkits[toolkit].sass:
+        return None
+    return f"CUDA {toolkit} emits no {'machine code' if name == 'sass' else 'PTX'} for {arch}"
 
 
 def _check_ptx(row: Fields, target: Target, toolkit: CudaVersion, facts: CudaFacts) -> None:

@@ -88,7 +88,7 @@ def _toolchains(
     if kind == "local":
         if row.find("toolkit", object) is not None:
             raise Malformed(row.key("toolkit"), "has no meaning for local, which takes any toolkit")
-        able = [toolkit for toolkit in toolkits.values() if not _misfit(row, toolkit, bases[base])]
+        able = [toolkit for toolkit in toolkits.values() if not _misfits(row, toolkit, bases[base])]
     else:
         version = row.parse("toolkit", CudaVersion.parse)
         if version not in toolkits:
@@ -97,20 +97,23 @@ def _toolchains(
             raise Malformed(row.key("toolchain"), f"{kind!r} does not provide CUDA {version}")
         if (kind, version) in seen:
             raise Malformed(row.key("toolkit"), f"{kind} for CUDA {version} stands here a second time")
-        if misfit := _misfit(row, toolkits[version], bases[base]):
-            raise Malformed(row.key("base"), misfit)
+        if misfits := _misfits(row, toolkits[version], bases[base]):
+            raise Malformed(row.key("base"), "; ".join(misfits))
         able = [toolkits[version]]
     return [_toolchain(row, kind, bases[base], toolkit) for toolkit in able]
 
 
-def _misfit(row: Fields, toolkit: Toolkit, base: Base) -> str | None:
-    """Why `toolkit` cannot compile on `base`, or None."""
+def _misfits(row: Fields, toolkit: Toolkit, base: Base) -> list[str]:
+    """Every reason why `toolkit` cannot compile on `base`."""
+    found = []
     if base.gcc[0] > toolkit.max_gcc:
-        return f"{base.name} has no g++ below {base.gcc[0]}, and CUDA {toolkit.version} accepts none above {toolkit.max_gcc}"
+        found.append(
+            f"{base.name} has no g++ below {base.gcc[0]}, and CUDA {toolkit.version} accepts none above {toolkit.max_gcc}"
+        )
     clash = toolkit.glibc_below
     if clash is not None and _newer(base.glibc, clash) and not row.find("patched_for_glibc", bool):
-        return f"the headers of CUDA {toolkit.version} clash with glibc {clash} and later; {base.name} has {base.glibc}"
-    return None
+        found.append(f"the headers of CUDA {toolkit.version} clash with glibc {clash} and later; {base.name} has {base.glibc}")
+    return found
 
 
 def _toolchain(row: Fields, kind: str, base: Base, toolkit: Toolkit) -> Toolchain:

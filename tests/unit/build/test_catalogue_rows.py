@@ -105,7 +105,7 @@ def test_a_refusal_on_arm64_does_too(capability: str) -> None:
         ("{target: cu124-sm87, sass: [native]}", r"sass\[0\]: must be an arch such as .* not 'native'"),
         ("{target: cu124-sm87, sass: []}", "sass: is missing or empty"),
         ("{target: cu124-sm87}", "sass: is missing or empty"),
-        ('{target: cu124-sm87, sass: ["87", "87"]}', "names an arch twice"),
+        ('{target: cu124-sm87, sass: ["87", "87"]}', "names 87 a second time"),
         ('{target: cu126-multi, sass: ["89"], toolchains: [local], fatbin_compression: lz4}', "must name several archs"),
         ('{target: cu124-sm87, sass: ["87"], ptx: ["120"]}', "the engine compiles 120 as 120a"),
         ('{target: cu124-sm87, sass: ["87"], ptx: ["100"]}', "CUDA 12.4 emits no PTX for 100"),
@@ -170,9 +170,69 @@ def test_duplicate_rows_and_all_faults_at_once(copy: Copy) -> None:
     with pytest.raises(BadConfiguration) as raised:
         targets(copy("targets.yaml", "targets:\n", wrong))
     lines = raised.value.message.splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert "targets[0].sass: is missing or empty" in lines[0]
     assert "targets[2].target: cpu for linux/amd64 stands here a second time" in lines[1]
+    assert "cu124-sm89 for linux/amd64 stands here a second time" in lines[2]
+
+
+# What cannot be, each by the line that says it: a CUDA row has a line for every key.
+IMPOSSIBLE = """\
+  - target: cu118-sm120
+    sass: ["120a"]
+  - target: cu130-sm61
+    sass: ["61"]
+  - target: cu124-sm87
+    sass: [native]
+  - target: cu124-sm62
+    sass: []
+  - target: cu124-sm53
+    sass: [53]
+  - target: cu124-sm72
+    sass: 72
+  - target: cu126-multi
+    sass: ["75", "80", "86", "90"]
+    ptx: ["80"]
+    toolchains: [local]
+    fatbin_compression: lz4
+  - target: cu124-sm61
+    sass: ["61"]
+  - target: cu131-sm75
+    sass: ["75"]
+    toolchains: [nvidia]
+    fatbin_compression: best
+    platform: linux/riscv64
+    toolkit: "13.0"
+"""
+
+
+def test_all_that_cannot_be_is_told_at_once_with_its_line(copy: Copy) -> None:
+    """A capability outside a toolkit's window (above, below), `native`, an empty list, one without quotes, no list, PTX that no
+    GPU would run, a row twice, and a row with five faults."""
+    path = copy("targets.yaml", "targets:\n", "targets:\n" + IMPOSSIBLE)
+    text = path.read_text(encoding="utf-8").splitlines()
+    first = text.index("targets:") + 2  # lines are counted from 1
+    second = next(n for n, line in enumerate(text, 1) if n > first + 30 and "cu124-sm61" in line)
+    with pytest.raises(BadConfiguration) as raised:
+        targets(path)
+    told = [line.removeprefix(f"{path}:").split(": ", 1) for line in raised.value.message.splitlines()]
+    expected = [
+        (2, "targets[0].sass: CUDA 11.8 emits no machine code for 120a"),
+        (4, "targets[1].sass: CUDA 13.0 emits no machine code for 61"),
+        (6, "targets[2].sass[0]: must be an arch such as"),
+        (8, "targets[3].sass: is missing or empty"),
+        (10, "targets[4].sass[0]: must be a string, not 53"),
+        (12, "targets[5].sass: must be a list, not 72"),
+        (15, "targets[6].ptx: no GPU would run PTX 80"),
+        (22, "targets[8].toolchains: toolchains.yaml has no 'nvidia' that provides CUDA 13.1"),
+        (23, "targets[8].fatbin_compression: must be one of none, lz4, zstd, not 'best'"),
+        (24, "targets[8].platform: must be one of linux/amd64, linux/arm64, not 'linux/riscv64'"),
+        (25, "targets[8].toolkit: must be '13.1' as the id cu131-sm75 says, not '13.0'"),
+        (second - first + 1, "cu124-sm61 for linux/amd64 stands here a second time"),
+    ]
+    assert [int(line) - first + 1 for line, _ in told] == [line for line, _ in expected]
+    assert [reason for (_, reason), (_, words) in zip(told, expected, strict=True) if words not in reason] == []
+    assert raised.value.exit_code == 8
 
 
 @pytest.mark.parametrize(
@@ -203,6 +263,33 @@ def test_duplicate_rows_and_all_faults_at_once(copy: Copy) -> None:
 def test_faults_of_toolchains(copy: Copy, old: str, new: str, fault: str) -> None:
     with pytest.raises(BadConfiguration, match=rf"toolchains.yaml:\d+: .*{fault}"):
         toolchains(copy("toolchains.yaml", old, new))
+
+
+def test_toolchains_that_cannot_compile_are_told_at_once(copy: Copy) -> None:
+    """A base whose compilers are all too new for the toolkit and whose C library its headers clash with, and a row twice."""
+    path = copy(
+        "toolchains.yaml",
+        "\ntoolchains:\n",
+        """
+  - {base: too-new, image: "debian:sid", packages: [cmake], glibc: "2.42", gcc: ["15"], licence: MIT}
+
+toolchains:
+  - {toolchain: nvidia, toolkit: "12.9", base: too-new, root: /usr/local/cuda, stub: true}
+  - {toolchain: pypi, toolkit: "13.1", base: too-new, root: /usr/local/cuda, stub: false}
+  - {toolchain: pypi, toolkit: "13.1", base: debian-trixie, root: /usr/local/cuda, stub: false}
+  - {toolchain: pypi, toolkit: "13.1", base: debian-trixie, root: /usr/local/cuda, stub: false}
+""",
+    )
+    with pytest.raises(BadConfiguration) as raised:
+        toolchains(path)
+    text = path.read_text(encoding="utf-8").splitlines()
+    first = next(n for n, line in enumerate(text, 1) if "12.9" in line and "too-new" in line)
+    assert raised.value.message.splitlines() == [
+        f"{path}:{first}: toolchains[0].base: too-new has no g++ below 15, and CUDA 12.9 accepts none above 14; the headers "
+        "of CUDA 12.9 clash with glibc 2.41 and later; too-new has 2.42",
+        f"{path}:{first + 1}: toolchains[1].base: the headers of CUDA 13.1 clash with glibc 2.42 and later; too-new has 2.42",
+        f"{path}:{first + 3}: toolchains[3].toolkit: pypi for CUDA 13.1 stands here a second time",
+    ]
 
 
 def test_the_newest_compiler_that_the_toolkit_accepts() -> None:
