@@ -15,6 +15,7 @@ from pathlib import Path
 from sdrun.build.base import ensure_base
 from sdrun.build.building import BuildRequest, OnStep, run_build
 from sdrun.build.client import BuildClient, find_client
+from sdrun.build.compilercache import carried
 from sdrun.build.disk import disk_errors, disk_full, says_disk_full
 from sdrun.build.proof import Proof, prove
 from sdrun.build.source import FetchedSource, fetch
@@ -64,8 +65,8 @@ class Recipe:
 @dataclass(frozen=True, slots=True)
 class BuiltImage:
     """A proven image. `reference` is its tag, `row` what an index says of it (naming it by content id, sized as a pull),
-    `cached` whether it was there already, `seconds` how long this call took, `log` the build's log (None where cached); `awaits`
-    the archs on whose GPUs it must have run before it counts as proven (its libraries were pruned)."""
+    `cached` whether it was there already, `seconds` how long this call took, `log` the build's log (None where cached);
+    `awaits` the archs on whose GPUs it must have run before it counts as proven (its libraries were pruned)."""
 
     reference: str
     row: IndexImage
@@ -89,10 +90,11 @@ def build(
     jobs: int | None = None,
     cache: Path | None = None,
     toolkit: LocalToolkit | None = None,
+    compiler_cache: Path | None = None,
 ) -> BuiltImage:
     """The image of `target`, built unless the same recipe was built before; proven either way. Two builds of one target wait
-    for each other. `toolkit` goes with the toolchain `local`. Raises the errors of `fetch`, `find_client`, `ensure_base`,
-    `run_build` and `prove`."""
+    for each other. `toolkit` goes with the toolchain `local`; `compiler_cache` is a folder that the compiler's cache is carried
+    from and to. Raises the errors of `fetch`, `find_client`, `ensure_base`, `run_build` and `prove`."""
     from filelock import FileLock
 
     started = time.monotonic()
@@ -103,7 +105,7 @@ def build(
         found = None if force else runtime.image(recipe.reference)
         log = None
         if found is None or found.labels.get(RECIPE) != recipe.digest:
-            found, log = _build(recipe, runtime, root, say, on_step, force, jobs)
+            found, log = _build(recipe, runtime, root, say, on_step, force, jobs, compiler_cache)
             cached = False
         else:
             cached = True
@@ -114,7 +116,14 @@ def build(
 
 
 def _build(
-    recipe: Recipe, runtime: ContainerRuntime, root: Path, say: Say, on_step: OnStep, force: bool, jobs: int | None
+    recipe: Recipe,
+    runtime: ContainerRuntime,
+    root: Path,
+    say: Say,
+    on_step: OnStep,
+    force: bool,
+    jobs: int | None,
+    compiler_cache: Path | None,
 ) -> tuple[LocalImage, Path]:
     """Builds under a name nobody uses, proves, and only then gives the image its tag."""
     client = find_client(runtime.name)
@@ -129,7 +138,8 @@ def _build(
         context = Path(folder)
         _stage(recipe, context)
         labels = {RECIPE: recipe.digest, BASE_DIGEST: start.id}
-        run_build(client, BuildRequest(context, trial, labels, arguments), log, on_step)
+        with carried(client, start.reference, compiler_cache, say):
+            run_build(client, BuildRequest(context, trial, labels, arguments), log, on_step)
     image = runtime.image(trial)
     if image is None:
         raise RuntimeUnavailable(
@@ -173,10 +183,9 @@ def prove_image(
 ) -> Proof:
     """Reads `image` back from the runtime: see `prove`. Nothing is recorded."""
     root = cache or cache_root()
-    client = find_client(runtime.name)
     with tempfile.TemporaryDirectory(dir=_folder(root / "contexts"), prefix="proof-") as folder:
         archive = Path(folder) / "image.tar"
-        _save(client, image, archive)
+        save_image(image, archive, runtime)
         return prove(image, archive, target, engine, labels, runtime)
 
 
@@ -190,8 +199,9 @@ def _tag(client: BuildClient, trial: str, reference: str) -> None:
         )
 
 
-def _save(client: BuildClient, image: LocalImage, archive: Path) -> None:
+def save_image(image: LocalImage, archive: Path, runtime: ContainerRuntime) -> None:
     """The image as a tar file, written by this process: some packagings of docker may not write where they are told to."""
+    client = find_client(runtime.name)
     with archive.open("wb") as file:
         argv = client.argv("save", image.id)
         done = subprocess.run(argv, stdout=file, stderr=subprocess.PIPE, timeout=600, check=False, env=client.environment())

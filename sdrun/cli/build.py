@@ -52,6 +52,10 @@ def command(
     profile: Annotated[
         Path | None, typer.Option("--profile", help="Write what each file took to compile to this JSON file; show the slowest.")
     ] = None,
+    compiler_cache: Annotated[
+        Path | None,
+        typer.Option("--compiler-cache", metavar="FOLDER", help="Carry the compiler's cache from and to this folder (CI)."),
+    ] = None,
     base_only: Annotated[
         bool, typer.Option("--base-only", help="Bring the base image here (local, pulled or bootstrapped) and stop.")
     ] = False,
@@ -87,7 +91,16 @@ def command(
         base = catalogue.bases[target.base]
         try:
             image = build(
-                target, engine, base, runtime, say=console.note, on_step=display.show, force=force, jobs=jobs, toolkit=local
+                target,
+                engine,
+                base,
+                runtime,
+                say=console.note,
+                on_step=display.show,
+                force=force,
+                jobs=jobs,
+                toolkit=local,
+                compiler_cache=compiler_cache,
             )
         finally:
             display.end()
