@@ -1,7 +1,7 @@
 """What a build spent its time on, out of its log: each file's time, what the compiler's cache gave, the processor time of all.
 
-The engine stage of every Dockerfile prints it (templates/stages/engine.j2): ninja's own log, `ccache --show-log-stats` and what the
-shell's `times` says of everything it started."""
+The engine stage of every Dockerfile prints it (templates/stages/engine.j2): ninja's own log, `ccache --show-log-stats` and what
+the shell's `times` says of everything it started."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def _compiled_as(row: Fields) -> dict[Arch, Arch]:
 
 
 def _left_out(file: YamlFile, row: Fields) -> tuple[LeftOut, ...]:
-    """What is taken out of the engine's GPU code. The patch of a part lies beside the catalogue: patches/<engine>/<part>.patch."""
+    """What is taken out of the engine's GPU code. A part's patch lies beside the catalogue: patches/<engine>/<part>.patch."""
     if row.find("left_out", list) is None:
         return ()
     name = row.get("name", str)

@@ -116,9 +116,9 @@ class Target:
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """What is compiled: one program for one arch, and in a `multi` target a program for each arch. Then the code of a program
-        cannot be another than its kernels are chosen for (rule 5 of resolving), and each is the one that the target of this
-        arch alone holds, down to the objects that it is linked of."""
+        """What is compiled: one program for one arch, and in a `multi` target a program for each arch. Then the code of a
+        program cannot be another than its kernels are chosen for (rule 5 of resolving), and each is the one that the target
+        of this arch alone holds, down to the objects that it is linked of."""
         if self.id.arch is not None or self.toolkit is None:
             return (Variant("", self.sass, self.ptx),)
         native = [Variant(f"sm{arch}", (arch,), ()) for arch in self.sass]

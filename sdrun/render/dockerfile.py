@@ -90,8 +90,8 @@ def packages(target: Target, engine: Engine, base: Base) -> list[str]:
 
 
 def cmake_options(target: Target, engine: Engine) -> Mapping[str, str]:
-    """Every -D option of this target but the list of archs, sorted by name; the CPU level's win over the engine's own, and those
-    that follow from the target over both."""
+    """Every -D option of this target but the list of archs, sorted by name; the CPU level's win over the engine's own, and
+    those that follow from the target over both."""
     options = {**engine.cmake, **engine.cpu_levels[target.cpu_level]}
     toolchain = target.toolchain
     if toolchain is not None:

@@ -14,6 +14,7 @@ import pytest
 
 from sdrun.build.client import find_client
 from sdrun.core import labels
+from sdrun.core.guard import folder_of
 from sdrun.core.labels import target_from_labels
 from sdrun.runtime import connect
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage
@@ -68,10 +69,15 @@ def test_verify(image: LocalImage) -> None:
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     engines = {file["path"]: file for file in document["files"] if "sdrun" in file["path"]}
-    assert set(engines) == {"usr/libexec/sdrun/sd-cli", "usr/libexec/sdrun/sd-server"}
-    for file in engines.values():
-        assert ",".join(file["sass"]) == image.labels[labels.SASS]
-        assert ",".join(file["ptx"]) == image.labels[labels.PTX]
+    expected = {
+        f"{folder_of(variant)}/{name}".lstrip("/"): variant
+        for variant in target_from_labels(image.labels).variants
+        for name in ("sd-cli", "sd-server")
+    }
+    assert set(engines) == set(expected)
+    for path, file in engines.items():
+        assert file["sass"] == [str(arch) for arch in expected[path].sass]
+        assert file["ptx"] == [str(arch) for arch in expected[path].ptx]
         assert file["fatbin_compression"] == image.labels[labels.FATBIN_COMPRESSION]
 
 

@@ -88,7 +88,9 @@ def test_a_patch_that_does_not_fit_ends_the_build(tmp_path: Path) -> None:
     (tmp_path / "x.patch").write_text(types.patch)
     text = render(row("cu124-sm89"), ENGINE, targets().bases["debian-trixie"])["Dockerfile"]
     (command,) = re.findall(r"^ +(patch .*matmul-types.patch); \\$", text, re.MULTILINE)
-    argv = command.replace("/src", str(tmp_path), 1).replace("/run/left-out/matmul-types.patch", str(tmp_path / "x.patch")).split()
+    argv = (
+        command.replace("/src", str(tmp_path), 1).replace("/run/left-out/matmul-types.patch", str(tmp_path / "x.patch")).split()
+    )
     done = subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 1
     verdict = diagnose_build(done.stdout + done.stderr)
@@ -100,7 +102,10 @@ def test_a_patch_that_does_not_fit_ends_the_build(tmp_path: Path) -> None:
 def test_cuda_images_name_it_and_the_cpu_image_has_all() -> None:
     cuda, cpu = row("cu124-sm89"), row("cpu")
     bases = targets().bases
-    assert image_labels(cuda, ENGINE, bases[cuda.base])["io.sdrun.left-out"] == "attention,matmul-types,matmul-widths,matmul-experts"
+    assert (
+        image_labels(cuda, ENGINE, bases[cuda.base])["io.sdrun.left-out"]
+        == "attention,matmul-types,matmul-widths,matmul-experts"
+    )
     assert "io.sdrun.left-out" not in image_labels(cpu, ENGINE, bases[cpu.base])
     files = render(cuda, ENGINE, bases[cuda.base])
     assert {f"{part.part}.patch" for part in ENGINE.left_out} <= set(files)

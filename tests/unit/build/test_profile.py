@@ -12,7 +12,7 @@ LOG = """\
 #9 [engine 3/4] RUN --mount=type=cache,id=sdrun-ccache,target=/ccache ...
 #9 12.01 [1/4] Building CUDA object ggml/src/ggml-cuda/CMakeFiles/ggml-cuda.dir/mmq.cu.o
 #9 300.1 sdrun unit: # ninja log v6
-#9 300.1 sdrun unit: 3\t52503\t1763859000\tggml/src/ggml-cuda/CMakeFiles/ggml-cuda.dir/template-instances/mmq-instance-q4_0.cu.o\tf0e1
+#9 300.1 sdrun unit: 3\t52503\t1763859000\tggml/src/ggml-cuda/CMakeFiles/ggml-cuda.dir/mmq.cu.o\tf0e1
 #9 300.1 sdrun unit: 4\t3004\t1763859001\tCMakeFiles/stable-diffusion.dir/src/model.cpp.o\t12ab
 #9 300.1 sdrun unit: 52503\t53003\t1763859002\tbin/sd-cli\t77
 #9 300.2 sdrun cache: Cacheable calls:   3 / 4 (75.00%)
@@ -30,7 +30,7 @@ def test_a_log(tmp_path: Path) -> None:
     found = profile_of(tmp_path / "build.log")
     assert found == Profile(
         (
-            Unit("ggml/src/ggml-cuda/template-instances/mmq-instance-q4_0.cu", 52.5),
+            Unit("ggml/src/ggml-cuda/mmq.cu", 52.5),
             Unit("src/model.cpp", 3.0),
             Unit("bin/sd-cli", 0.5),
         ),
@@ -39,10 +39,7 @@ def test_a_log(tmp_path: Path) -> None:
         1,
     )
     assert found.unit_seconds == pytest.approx(56.0)
-    assert slowest("x", found, 1) == (
-        "x: 1.5 CPU-minutes, 2 of 3 files from the cache\n"
-        "    52.5 s  ggml/src/ggml-cuda/template-instances/mmq-instance-q4_0.cu"
-    )
+    assert slowest("x", found, 1) == ("x: 1.5 CPU-minutes, 2 of 3 files from the cache\n    52.5 s  ggml/src/ggml-cuda/mmq.cu")
     document = to_json(found)
     assert (document["cpu_seconds"], document["cache_hits"], document["cache_misses"]) == (90.0, 2, 1)
 
