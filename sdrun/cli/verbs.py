@@ -18,6 +18,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "render": ("Build", "Write the Dockerfiles of targets."),
     "build": ("Build", "Build engine images and prove what they hold."),
     "verify": ("Build", "Read an image back and compare it with what its labels say."),
+    "publish": ("Build", "Push proven images by digest, tag them for good, and write the index."),
+    "index": ("Look", "List what a registry has published, with what each image really contains."),
     "matrix": ("Build", "Print the targets as a CI matrix or a bake file."),
     "fleet": ("Deploy", "Node pools to pinned images and Kubernetes objects: plan, lock, manifests, check."),
     "inspect": ("Build", "List the GPU code a file or image carries and the GPUs it runs on."),

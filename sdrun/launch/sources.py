@@ -14,6 +14,7 @@ from sdrun.runtime.protocol import ContainerRuntime, LocalImage
 if TYPE_CHECKING:
     from sdrun.catalog.config import Settings
     from sdrun.core.signing import SignaturePolicy
+    from sdrun.registry.published import Found
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
@@ -27,12 +28,16 @@ class Sources:
     references: tuple[Reference, ...] = ()
     policy: SignaturePolicy | None = None
 
-    def index(self, say: Say) -> Index:
+    def found(self, say: Say) -> Found:
         """The published index: one request to the registry. Raises what `find_index` does."""
         from sdrun.registry.published import find_index
         from sdrun.resources import cache_root
 
-        return find_index(self.references, cache_root(), say).index
+        return find_index(self.references, cache_root(), say)
+
+    def index(self, say: Say) -> Index:
+        """What the resolver sees of it."""
+        return self.found(say).index
 
 
 def sources_of(settings: Settings) -> Sources:

@@ -16,6 +16,7 @@ from typing import IO, Any, Literal
 from sdrun.core.oci import IMAGE_CONFIG, IMAGE_MANIFEST, Published, annotations_of
 from sdrun.core.platform import parse_platform
 from sdrun.errors import VerificationFailed
+from sdrun.registry.gzipping import GzipCompressor
 from sdrun.registry.upload import LocalBlob
 
 Compression = Literal["gzip", "zstd"]
@@ -23,7 +24,7 @@ LAYER_TYPES: Mapping[Compression, str] = {
     "gzip": "application/vnd.oci.image.layer.v1.tar+gzip",
     "zstd": "application/vnd.oci.image.layer.v1.tar+zstd",
 }
-GZIP_LEVEL, ZSTD_LEVEL = 6, 10  # docs/publishing.md has the measurements
+ZSTD_LEVEL = 10  # docs/publishing.md has the measurements
 _PIECE = 1 << 20
 _GZIP, _ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
 
@@ -36,6 +37,7 @@ class Packed:
     layers: tuple[LocalBlob, ...]
     labels: Mapping[str, str]
     platform: str
+    diff_ids: tuple[str, ...] = ()
 
     @property
     def pull_bytes(self) -> int:
@@ -92,7 +94,17 @@ def pack(
             labels = dict((document.get("config") or {}).get("Labels") or {})
     except (tarfile.TarError, ValueError, KeyError, TypeError, AttributeError, EOFError, zlib.error) as fault:
         raise _damaged(str(fault)) from None
-    return Packed(LocalBlob.of(config, IMAGE_CONFIG), tuple(layers), labels, platform)
+    return Packed(LocalBlob.of(config, IMAGE_CONFIG), tuple(layers), labels, platform, tuple(diff_ids))
+
+
+def content_of(archive: Path) -> str:
+    """The digest of the configuration of the image in `archive`: what it is, however its layers will be compressed. Raises
+    VerificationFailed (`image-differs`) where it is no image."""
+    try:
+        with tarfile.open(archive) as tar:
+            return LocalBlob.of(_documents(tar)[0], IMAGE_CONFIG).digest
+    except (tarfile.TarError, ValueError, KeyError, TypeError) as fault:
+        raise _damaged(str(fault)) from None
 
 
 def _variant(document: Mapping[str, Any]) -> str:
@@ -171,9 +183,8 @@ def _plain(file: IO[bytes]) -> Iterator[bytes]:
 def compressor(compression: Compression) -> Any:
     """An object with `compress` and `flush`. Neither form carries a date or a name: the same bytes give the same blob."""
     if compression == "gzip":
-        return zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
-    zstd = _zstd()
-    return zstd.ZstdCompressor(level=ZSTD_LEVEL, options=None)
+        return GzipCompressor()
+    return _zstd().ZstdCompressor(level=ZSTD_LEVEL)
 
 
 def _zstd() -> Any:

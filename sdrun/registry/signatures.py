@@ -2,8 +2,8 @@
 
 With a key, cosign's signatures are checked here, by the library `cryptography`: a host that runs images need not have cosign.
 The form is cosign's "simple signing" (sigstore/cosign, specs/SIGNATURE_SPEC.md): under the tag `sha256-<hex>.sig` a manifest
-whose layers are the signed texts, each with its signature as annotation. Keyless signatures, and the bundles of newer versions of
-cosign, are left to cosign itself.
+whose layers are the signed texts, each with its signature as annotation. Keyless signatures, and the bundles that newer
+versions of cosign write, are left to cosign itself.
 """
 
 from __future__ import annotations

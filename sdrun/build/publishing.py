@@ -1,0 +1,205 @@
+"""An image of the local container runtime becomes a published one: proven, pushed by digest, described, signed, and only then
+tagged."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sdrun.build.disk import disk_errors
+from sdrun.build.image import Recipe, save_image
+from sdrun.build.source import fetch
+from sdrun.build.statements import statements
+from sdrun.build.verifying import verify
+from sdrun.catalog.engines import engines
+from sdrun.catalog.targets import targets
+from sdrun.core.decode import Fields, Malformed
+from sdrun.core.labels import ENGINE, RECIPE
+from sdrun.core.oci import Published, tag_of
+from sdrun.core.reference import is_digest
+from sdrun.core.target import Target
+from sdrun.errors import BadConfiguration, VerificationFailed
+from sdrun.registry.archive import LAYER_TYPES, Compression, Packed, content_of, pack
+from sdrun.registry.client import Manifest, Registry
+from sdrun.registry.cosign import Signer
+from sdrun.registry.pushing import push
+from sdrun.registry.referrers import attach
+from sdrun.registry.signatures import is_signed
+from sdrun.registry.tagging import described, existing, set_tag
+from sdrun.registry.upload import LocalBlob
+from sdrun.render.dockerfile import render
+from sdrun.resources import cache_root
+from sdrun.runtime.protocol import ContainerRuntime, LocalImage
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """How to publish: where, with which layers, signed by whom (None: not), told to whom. `key` checks what `signer` signs."""
+
+    registry: Registry
+    compression: Compression = "gzip"
+    signer: Signer | None = None
+    key: bytes | None = None
+    say: Say = lambda text: None
+    sent: Callable[[int], None] = lambda count: None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one image. `sent`: bytes of blobs that had to be sent; `seconds` by step."""
+
+    image: Published
+    manifest: Manifest
+    sent: int = 0
+    tagged: bool = False
+    signed: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def engine(self) -> str:
+        """The engine in the image."""
+        return self.image.annotations[ENGINE]
+
+
+def push_image(image: LocalImage, runtime: ContainerRuntime, publication: Publication) -> Outcome:
+    """Proves the image, pushes it by digest with what is stated about it, and has it signed; sets no tag. An image that is
+    published already is not sent again. Raises VerificationFailed: `image-differs` where the proof fails, `tag-taken` where
+    another image has its tag."""
+    registry, clock = publication.registry, _Clock()
+    target, _ = verify(image.tags[0] if image.tags else image.id, runtime)
+    if target.engine not in engines():
+        raise BadConfiguration(
+            f"the engine {target.engine} of {target.id} is no row of images/engines.yaml, so it is not for publishing",
+            "Pin its source in a row of its own; then build again.",
+            id="bad-catalogue",
+        )
+    clock.lap("prove")
+    with (
+        tempfile.TemporaryDirectory(dir=_folder(cache_root() / "contexts"), prefix="publish-") as name,
+        disk_errors(Path(name)),
+    ):
+        folder = Path(name)
+        archive = folder / "image.tar"
+        save_image(image, archive, runtime)
+        clock.lap("save")
+        there = existing(registry, tag_of(target.engine, str(target.id), target.platform), content_of(archive))
+        sent = 0
+        if there is None:
+            memory = _Layers(registry, publication.compression)
+            packed = pack(archive, folder, publication.compression, memory.known)
+            memory.keep(packed)
+            clock.lap("compress")
+            pushed = push(registry, packed, told=publication.sent)
+            there, sent = pushed.manifest, pushed.sent
+            clock.lap("push")
+        made = statements(archive, image.labels, engines()[target.engine], there.digest, registry.repository)
+        attach(registry, there, made)
+        clock.lap("attach")
+    signed = sign(publication, there.digest)
+    clock.lap("sign")
+    return Outcome(described(registry, there), there, sent, signed=signed, seconds=clock.laps)
+
+
+def sign(publication: Publication, digest: str) -> bool:
+    """Has an image or index signed unless this signer has done so before; whether it is signed now."""
+    if publication.signer is None:
+        return False
+    if publication.key is None or not is_signed(publication.registry, digest, publication.key):
+        publication.signer.sign(publication.registry.repository, digest)
+    return True
+
+
+def pushed_before(registry: Registry, digest: str) -> Outcome:
+    """An image that was pushed by digest, perhaps by another job, as it is in the registry. Raises VerificationFailed where it
+    is not there, or no engine image."""
+    manifest = registry.read_manifest(digest)
+    image = described(registry, manifest)
+    try:
+        image.row(registry.repository)
+    except Malformed as fault:
+        raise VerificationFailed(
+            f"{registry.repository.at(digest)} is no engine image of sdrun: {fault}",
+            "Publish what sdrun publish --by-digest has pushed.",
+            id="image-differs",
+        ) from None
+    return Outcome(image, manifest)
+
+
+def tag_image(outcome: Outcome, publication: Publication) -> Outcome:
+    """Gives the image its tag `<engine>-<target>`. Raises VerificationFailed (`tag-taken`) for a tag of another image."""
+    manifest, tagged = set_tag(publication.registry, outcome.image.tag, outcome.manifest)
+    if manifest.digest == outcome.manifest.digest:
+        return replace(outcome, tagged=tagged)
+    return replace(outcome, image=described(publication.registry, manifest), manifest=manifest, tagged=tagged)
+
+
+def recipe_of(target: Target, say: Say) -> str:
+    """The digest of everything that decides what an image of the target holds; the engine's source is fetched for it."""
+    engine, base = engines()[target.engine], targets().bases[target.base]
+    return Recipe(target, engine, base, render(target, engine, base), fetch(engine, cache_root(), say)).digest
+
+
+def published_already(registry: Registry, tag: str, recipe: str) -> Outcome | None:
+    """The image under the tag, if it was made by the same recipe; None else, or where there is none."""
+    manifest = registry.find_manifest(tag)
+    if manifest is None or manifest.is_index:
+        return None
+    image = described(registry, manifest)
+    return Outcome(image, manifest) if image.annotations.get(RECIPE) == recipe else None
+
+
+class _Layers:
+    """Which compressed layer stands for which unpacked one, from earlier pushes: a layer that the registry has is not
+    compressed again only to find that out."""
+
+    def __init__(self, registry: Registry, compression: Compression) -> None:
+        self._registry = registry
+        self._compression = compression
+        self._folder = cache_root() / "registry" / "layers"
+
+    def known(self, diff_id: str) -> LocalBlob | None:
+        """The compressed layer, if the registry has it."""
+        try:
+            row = Fields(json.loads(self._path(diff_id).read_text(encoding="utf-8")))
+            blob = LocalBlob(row.get("digest", str), row.get("size", int), LAYER_TYPES[self._compression])
+        except (OSError, ValueError):
+            return None
+        return blob if is_digest(blob.digest) and self._registry.has_blob(blob.digest) else None
+
+    def keep(self, image: Packed) -> None:
+        """Remembers the layers of an image."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for diff_id, blob in zip(image.diff_ids, image.layers, strict=True):
+            path = self._path(diff_id)
+            temporary = path.with_name(f"{path.name}.{os.getpid()}")
+            temporary.write_text(json.dumps({"digest": blob.digest, "size": blob.size}), encoding="utf-8")
+            temporary.replace(path)
+
+    def _path(self, diff_id: str) -> Path:
+        return self._folder / f"{diff_id.removeprefix('sha256:')}-{self._compression}.json"
+
+
+class _Clock:
+    """Seconds of each step."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        """The step that ends now."""
+        now = time.monotonic()
+        self.laps[name] = round(now - self._last, 2)
+        self._last = now
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
