@@ -7,7 +7,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 TARGETS ?= cu124-sm89
 
-.PHONY: quickstart test lint unit integration bench cuda clean runtime readme
+.PHONY: shapes shapes-check quickstart test lint unit integration bench cuda clean runtime readme
 
 quickstart:
 	@tools/quickstart.sh
@@ -52,6 +52,19 @@ readme: $(VENV)/.dev
 
 $(VENV)/.dev: pyproject.toml tools/environment.sh
 	@tools/environment.sh $(VENV) dev
+	@touch $@
+
+# Trains the model shapes on this machine's GPU (half an hour on an H100); shapes-check compares PyTorch's pictures with the engine's:
+# `make shapes-check ENGINE=path/to/sd-cli`.
+shapes: $(VENV)/.train
+	$(BIN)/python -m models.shapes.train --out out/shapes
+	$(BIN)/python -m models.shapes.export out/shapes out/shapes
+
+shapes-check: $(VENV)/.train
+	$(BIN)/python -m models.shapes.twin $(ENGINE)
+
+$(VENV)/.train: pyproject.toml tools/environment.sh
+	@tools/environment.sh $(VENV) dev,train
 	@touch $@
 
 clean:
