@@ -182,13 +182,13 @@ def test_jit_is_said_aloud(guard: Callable[..., Run]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpu", "program"), [("86", "sm86"), ("89", "sm89"), ("90", "sm90"), ("100", "ptx90"), ("86,90", "sm86")]
+    ("gpu", "program"), [("89", "sm89"), ("90", "sm90"), ("100", "ptx90"), ("89,90", "sm89"), ("90,89", "sm90")]
 )
 def test_each_gpu_gets_the_program_of_its_arch(guard: Callable[..., Run], gpu: str, program: str) -> None:
     for name in NAMES:
         done = guard("cu124-multi", "-p", "a cat", program=name, STUB_GPUS=gpu, STUB_DRIVER="12040")
         assert (done.returncode, done.stdout) == (0, f"{program} {name} got: -p a cat\n")
-    assert guard("cu124-multi", SDRUN_GUARD="off", library=None).stdout == "sm86 sd-cli got: \n"
+    assert guard("cu124-multi", SDRUN_GUARD="off", library=None).stdout == "sm89 sd-cli got: \n"
 
 
 def test_a_program_that_is_not_there(tmp_path: Path, driver: Path) -> None:
