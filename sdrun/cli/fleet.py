@@ -140,3 +140,47 @@ def _held(path: Path) -> tuple[Path, str] | None:
     except (OSError, UnicodeDecodeError) as fault:
         why = getattr(fault, "strerror", None) or "is not UTF-8 text"
         raise BadConfiguration(f"{path}: {why}", "Name another file with --output.", id="bad-lock") from None
+
+
+@app.command("manifests", context_settings={"allow_interspersed_args": True})
+def manifests(
+    ctx: typer.Context,
+    lock_file: Annotated[Path, typer.Argument(metavar="LOCK", help="What sdrun fleet lock wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A folder, made or written anew.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="A catalogue name, or role=FILE,role=FILE on the volume.")],
+    kind: Annotated[str, typer.Option("--kind", help="server, job or prompts.")] = "server",
+    form: Annotated[str, typer.Option("--format", help="kustomize, compose or quadlet.")] = "kustomize",
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="Of a job.")] = None,
+    prompts: Annotated[Path | None, typer.Option("--prompts", metavar="FILE", help="A prompt a line.")] = None,
+    classes: Annotated[list[str] | None, typer.Option("--class", metavar="NAME", help="Only this class. Repeatable.")] = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", help="Where the objects go.")] = None,
+    model_claim: Annotated[str, typer.Option("--model-claim", help="The volume claim with the models.")] = "sdrun-models",
+    out_claim: Annotated[str | None, typer.Option("--out-claim", help="A volume claim for pictures.")] = None,
+    tools_image: Annotated[str | None, typer.Option("--tools-image", metavar="REF@DIGEST", help="A static busybox.")] = None,
+    replicas: Annotated[int, typer.Option("--replicas", min=0, help="Servers in each class.")] = 1,
+    fit: Annotated[bool, typer.Option("--fit/--no-fit", help="Ask for what the GPUs' memory needs.")] = True,
+    engine_args: Annotated[list[str] | None, typer.Argument(metavar="[-- ENGINE ARGS]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write Kubernetes objects, compose files or quadlet units that run a model on the lock's classes; print the folder."""
+    from sdrun.catalog.lockfile import read_lock
+    from sdrun.cli.fleetload import Asked, load_for
+    from sdrun.core.workload import Cluster
+    from sdrun.fleet.manifests import chosen, files, write
+
+    console: Console = ctx.obj
+    lock = read_lock(lock_file)
+    rows = chosen(lock, classes or ())
+    asked = Asked(kind, form, model, prompt, prompts, tuple(engine_args or ()), fit)
+    load = load_for(console, asked, lock.engine, rows)
+    cluster = Cluster(namespace, model_claim, out_claim, replicas, lock.tolerate, tools_image)
+    made = files(rows, load, asked.checked_format, cluster)
+    write(output, made)
+    for row in rows:
+        console.note(f"{row.name}: {row.image.target} on {len(row.nodes)} nodes; {row.reason}")
+    if "label-nodes.sh" in made:
+        console.note(f"note: run {output / 'label-nodes.sh'} first: some nodes are told apart by labels of sdrun's own")
+    if as_json:
+        console.document({"schema": "sdrun.fleet-manifests/v1", "folder": str(output), "files": sorted(made)})
+    else:
+        console.result(str(output))

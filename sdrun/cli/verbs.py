@@ -14,6 +14,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "resolve": ("Look", "Say which image this host runs, or what to change. Pure: same inputs, same answer."),
     "detect": ("Look", "Print what was found out about this host's GPUs, driver and container runtime."),
     "doctor": ("Look", "Check everything a run needs; each finding with its remedy."),
+    "selftest": ("Look", "Draw recorded pictures again: does the engine compute right, and if not, which kernels are off?"),
     "targets": ("Build", "List what can be built."),
     "render": ("Build", "Write the Dockerfiles of targets."),
     "build": ("Build", "Build engine images and prove what they hold."),

@@ -3,13 +3,13 @@ without the index it came from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sdrun.core.capability import ComputeCapability
 from sdrun.core.fleet import FleetPlan, NodeClass
 from sdrun.core.index import IndexImage
-from sdrun.core.node import Selector
+from sdrun.core.node import Node, Selector
 from sdrun.core.plan import CodePath
 from sdrun.core.version import CudaVersion, DriverVersion
 
@@ -76,7 +76,7 @@ class Lock:
 
 def lock_of(plan: FleetPlan, *, allow_jit: bool = True, tolerate: Iterable[str] = ()) -> Lock:
     """The lock of a plan."""
-    mixed = tuple(row.node.name for row in plan.refused if row.error.id == "mixed-gpus")
+    mixed = [row.node for row in plan.refused if row.error.id == "mixed-gpus"]
     return Lock(
         plan.engine,
         tuple(_locked(row, mixed) for row in plan.classes),
@@ -86,7 +86,7 @@ def lock_of(plan: FleetPlan, *, allow_jit: bool = True, tolerate: Iterable[str] 
     )
 
 
-def _locked(row: NodeClass, mixed: tuple[str, ...]) -> LockedClass:
+def _locked(row: NodeClass, mixed: Sequence[Node]) -> LockedClass:
     by_product = [node.kind.product_label for node in row.nodes if node.kind.selector.endswith("-product")]
     own = "class-label" in row.selectors
     return LockedClass(
@@ -109,9 +109,15 @@ def _locked(row: NodeClass, mixed: tuple[str, ...]) -> LockedClass:
         label_nodes=tuple(node.name for node in row.nodes if _needs_label(row, node.kind.selector, node.kind.cuda))
         if own
         else (),
-        exclude=mixed if row.selectors != ("class-label",) else (),
+        exclude=tuple(node.name for node in mixed if row.selectors != ("class-label",) and _looks_alike(node, row)),
         tegra=row.nodes[0].kind.tegra,
     )
+
+
+def _looks_alike(node: Node, row: NodeClass) -> bool:
+    """Whether the labels of a node with several models say that it is of the class's kind: they speak of one of them."""
+    said = node.kind.capabilities
+    return node.kind.platform == row.image.platform and (not said or said == row.capabilities)
 
 
 def _needs_label(row: NodeClass, selector: Selector, cuda: CudaVersion | None) -> bool:

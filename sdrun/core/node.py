@@ -50,7 +50,8 @@ class NodeKind:
 
     `resource`: what a pod asks for (`nvidia.com/gpu`, `nvidia.com/mig-1g.10gb`); `mig`: the profile of its slices, else empty;
     `tegra`: an L4T release; `product_label`: the product as the node's label has it, empty where there is none; `trouble`: set
-    where the node cannot be planned for; `notes`: what people should know of all such nodes."""
+    where the node cannot be planned for (then `gpus` may be what its labels say of some of them); `notes`: what people should
+    know of all such nodes."""
 
     platform: str
     gpus: tuple[NodeGpu, ...] = ()

@@ -14,7 +14,8 @@ from itertools import product
 from sdrun.core.lock import LockedClass
 from sdrun.fleet import gfd
 
-CLASS_LABEL = "sdrun.io/class"
+CLASS_LABEL, EXCLUDE_LABEL = "sdrun.io/class", "sdrun.io/exclude"
+MAX_NAMES = 16  # of nodes in one term; more are excluded by a label, which somebody must set
 # Drivers differ in how much of a GPU's memory they report; a slice differs from the whole, or from the next size, by far more.
 _MEMORY_SHARE = 0.9
 
@@ -46,6 +47,14 @@ def terms(row: LockedClass) -> tuple[Term, ...]:
         )
         found += [(*base, *(expression for part in way for expression in part)) for way in ways]
     return tuple(found)
+
+
+def home(row: LockedClass) -> tuple[Term, ...]:
+    """Terms for the nodes that pods of `row` should rather land on: those on the driver branches that it was planned for. A
+    newer branch may run the same image, and have a better one of its own."""
+    branches = sorted({str(driver.branch) for driver in row.drivers})
+    styles = dict.fromkeys(way.removesuffix("-product") for way in row.selectors if way != "class-label")
+    return tuple((_in(gfd.DRIVER_KEYS[style][0], *branches),) for style in styles) if branches else ()
 
 
 def _in(key: str, *values: str) -> Expression:
@@ -90,4 +99,6 @@ def _memory(row: LockedClass) -> Term:
 
 
 def _excluded(row: LockedClass) -> Term:
+    if len(row.exclude) > MAX_NAMES:
+        return (Expression(EXCLUDE_LABEL, "DoesNotExist", ()),)
     return tuple(Expression("metadata.name", "NotIn", (name,)) for name in row.exclude)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
 from sdrun.core.capability import ComputeCapability
@@ -194,13 +195,15 @@ class _Gathering:
         count = gfd.count(self.labels, gfd.COUNT)
         whole = sum(amount for name, amount in self.resources.items() if not gfd.mig_of(name))
         if count and whole > count * (gfd.count(self.labels, gfd.REPLICAS) or 1):
-            return self._refused(
+            stated = gfd.capability(self.labels)
+            refused = self._refused(
                 "mixed-gpus",
                 4,
                 f"It has more GPUs ({whole}) than its labels speak of ({count} {product}): it holds several models, and a pod "
                 "may be given any of them.",
                 "Give the node one model, or list it with all its GPUs in an inventory.",
             )
+            return replace(refused, gpus=(NodeGpu(product, stated),)) if stated else refused
         return None
 
     def _capability(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sdrun.launch.choosing import Chosen
 
 ENGINE_SIZE = 512  # of the engine, where neither the user nor the model says
-_TAKEN_BY_DRIVER = 0.03  # of a GPU's memory, where what is free cannot be asked
+TAKEN_BY_DRIVER = 0.03  # of a GPU's memory, where what is free cannot be asked
 # Chroma masks padding, which flash attention leaves out; without the mask both agree (src/stable-diffusion.cpp warns of it).
 WITH_FLASH: Mapping[str, tuple[str, ...]] = {"chroma": ("--chroma-disable-dit-mask",)}
 
@@ -64,7 +64,7 @@ def room_of(chosen: Chosen) -> Room | None:
     if not gpus:
         return Room(None, float(host))
     free = free_gpu_mib(chosen.plan.devices[0])
-    return Room(float(free) if free is not None else gpus[0].memory_mib * (1 - _TAKEN_BY_DRIVER), float(host))
+    return Room(float(free) if free is not None else gpus[0].memory_mib * (1 - TAKEN_BY_DRIVER), float(host))
 
 
 def fit_model(request: Request, model: ModelFiles, files: FileSet, room: Room | None, catalogue: Catalogue | None) -> Fitted:

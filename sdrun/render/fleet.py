@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -32,5 +33,23 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.filters["yaml"] = scalar
+    made.filters["container_word"] = container_word
+    made.filters["unit_word"] = unit_word
+    made.filters["shell"] = shlex.quote
     made.filters["yaml_list"] = flow_list
     return made
+
+
+def container_word(text: str) -> str:
+    """A word of a command as Kubernetes, compose and systemd take it: all read `$` as the beginning of a variable, and `$$` as
+    `$`."""
+    return text.replace("$", "$$")
+
+
+def unit_word(text: str) -> str:
+    """A word in a unit file: `%` begins a specifier, and what is not plain is quoted (systemd.syntax(7))."""
+    word = text.replace("%", "%%")
+    if word and all(character.isalnum() or character in "-_./=:,@%+$" for character in word):
+        return word
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    return f'"{escaped}"'

@@ -1,0 +1,85 @@
+"""Manifests from a lock: which files, and their way into a folder, all or none."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from sdrun.core.lock import Lock, LockedClass
+from sdrun.core.workload import Cluster, Workload
+from sdrun.errors import NoImage, UsageProblem
+from sdrun.fleet.affinity import CLASS_LABEL, EXCLUDE_LABEL, MAX_NAMES, home, terms
+from sdrun.render import manifests as text
+from sdrun.runtime.hardening import PIDS_LIMIT, STACK_BYTES, TMPFS_OPTIONS
+
+Format = Literal["kustomize", "compose", "quadlet"]
+FORMATS: tuple[str, ...] = ("kustomize", "compose", "quadlet")
+_LIMITS = text.Limits(PIDS_LIMIT, STACK_BYTES, TMPFS_OPTIONS)
+MARK = ".sdrun-manifests"  # a folder that holds this file was written here, and may be written anew
+MAX_PROMPTS_BYTES = 900_000  # of a class: a ConfigMap holds 1 MiB
+
+
+def chosen(lock: Lock, names: Sequence[str]) -> tuple[LockedClass, ...]:
+    """The classes of those names, all where none is named. Raises UsageProblem, and NoImage where the lock has none."""
+    if not lock.classes:
+        raise NoImage("the lock has no class: no node gets an image", "See why: sdrun fleet plan", id="no-classes")
+    unknown = [name for name in names if name not in {row.name for row in lock.classes}]
+    if unknown:
+        listed = ", ".join(row.name for row in lock.classes)
+        raise UsageProblem(f"the lock has no class {unknown[0][:60]!r}", f"It has {listed}.", id="unknown-class")
+    return tuple(row for row in lock.classes if not names or row.name in names)
+
+
+def files(classes: Sequence[LockedClass], load: Workload, form: Format, cluster: Cluster) -> dict[str, str]:
+    """File name -> text. Raises UsageProblem for what the form cannot express."""
+    if form == "kustomize":
+        if load.kind == "prompts":
+            _check_prompts(load, cluster)
+        placed = [text.Placed(row, terms(row), home(row), len(row.exclude) > MAX_NAMES) for row in classes]
+        return text.kubernetes(placed, load, cluster, (CLASS_LABEL, EXCLUDE_LABEL))
+    if load.kind == "prompts":
+        raise UsageProblem(f"{form} runs no list of prompts", "Say --kind job or server, or --format kustomize.")
+    if form == "compose":
+        written = {f"{row.name}/compose.yaml": text.compose(row, load, _LIMITS) for row in classes}
+    else:
+        written = {f"{row.name}/sdrun-{load.kind}.container": text.quadlet(row, load, _LIMITS) for row in classes}
+    return written | text.checksums(load)
+
+
+def _check_prompts(load: Workload, cluster: Cluster) -> None:
+    if cluster.tools_image is None:
+        raise UsageProblem(
+            "a list of prompts needs a shell that hands each pod its own, and an engine image has none",
+            "Name an image with a static /bin/busybox by its digest: --tools-image REPOSITORY@sha256:...",
+        )
+    if sum(len(prompt.encode()) for prompt in load.prompts) > MAX_PROMPTS_BYTES:
+        raise UsageProblem("the prompts do not fit into a ConfigMap (900 kB)", "Split the list.")
+
+
+def write(folder: Path, written: Mapping[str, str]) -> None:
+    """Puts the files into `folder`, which is new, empty, or one that was written here before: then what is there goes. Raises
+    UsageProblem (`output-not-writable`); the old folder is whole until the new one is."""
+    try:
+        if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
+            raise UsageProblem(
+                f"{folder} holds files that are not sdrun's", "Name another folder, or empty it.", id="output-not-writable"
+            )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            fresh = Path(temporary) / "new"
+            fresh.mkdir()
+            (fresh / MARK).write_text("", encoding="utf-8")
+            for name in text.folders(written):
+                (fresh / name).mkdir()
+            for name, content in written.items():
+                (fresh / name).write_text(content, encoding="utf-8")
+                (fresh / name).chmod(0o755 if name.endswith(".sh") else 0o644)
+            if folder.exists():
+                folder.rename(Path(temporary) / "old")
+            fresh.rename(folder)
+    except (OSError, shutil.Error) as fault:
+        why = getattr(fault, "strerror", None) or fault
+        raise UsageProblem(f"{folder} cannot be written: {why}", "Name another folder.", id="output-not-writable") from None
