@@ -21,13 +21,13 @@ def check_out(source: GitSource, tree: Path) -> Path:
     Raises VerificationFailed: `hash-mismatch` when a submodule is not at its pin, `download-failed` when something cannot be
     had (a commit that the repository does not hold counts as that).
     """
-    _git(source, ["init", "-q", str(tree)])
-    _git(source, ["-C", str(tree), "remote", "add", "origin", source.url])
+    git(source, ["init", "-q", str(tree)])
+    git(source, ["-C", str(tree), "remote", "add", "origin", source.url])
     _fetch_commit(source, tree)
-    _git(source, ["-C", str(tree), "checkout", "-q", "--detach", source.commit])
+    git(source, ["-C", str(tree), "checkout", "-q", "--detach", source.commit])
     for path, commit in source.submodules.items():
-        _git(source, ["-C", str(tree), "submodule", "update", "-q", "--init", "--", path])
-        found = _git(source, ["-C", str(tree / path), "rev-parse", "HEAD"]).strip()
+        git(source, ["-C", str(tree), "submodule", "update", "-q", "--init", "--", path])
+        found = git(source, ["-C", str(tree / path), "rev-parse", "HEAD"]).strip()
         if found != commit:
             raise VerificationFailed(
                 f"submodule {path} of {source} is at {found[:12]}, not at the pinned {commit[:12]}; nothing was kept",
@@ -40,12 +40,13 @@ def check_out(source: GitSource, tree: Path) -> Path:
 def _fetch_commit(source: GitSource, tree: Path) -> None:
     """One commit without history where the server allows it, else everything."""
     try:
-        _git(source, ["-C", str(tree), "fetch", "-q", "--depth", "1", "origin", source.commit])
+        git(source, ["-C", str(tree), "fetch", "-q", "--depth", "1", "origin", source.commit])
     except VerificationFailed:
-        _git(source, ["-C", str(tree), "fetch", "-q", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*"])
+        git(source, ["-C", str(tree), "fetch", "-q", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*"])
 
 
-def _git(source: GitSource, arguments: list[str]) -> str:
+def git(source: GitSource, arguments: list[str]) -> str:
+    """What `git ARGUMENTS` prints; `source` is only named in messages. Raises VerificationFailed (`download-failed`)."""
     argv = ["git"]
     if source.url.startswith("file://"):
         argv += ["-c", "protocol.file.allow=always"]  # git refuses local submodules unless asked (CVE-2022-39253)
