@@ -8,8 +8,9 @@
 and no part of this project); take an old one for old libraries: 13.x refuses a file that holds sm_35 and stops in the middle
 of libcublas 12.4, and 12.4's calls five cubins of that library sm_50a, sm_60a and sm_61a, which no compiler makes. 11.8's
 (package nvidia-cuda-toolkit of Debian 12's non-free) reads both. cuobjdump prints family code (`120f`) without its letter, so
-letters f are left out of the comparison. Libraries to compare on: nvidia-cublas-cu11 11.11.3.6, nvidia-cublas-cu12 12.4.5.8,
-nvidia-cublas 13.0.2.14 and 13.10.0.20.
+letters f are left out of the comparison. Compared: nvidia-cublas-cu11 11.11.3.6, nvidia-cublas-cu12 12.4.5.8 and 12.9.1.4,
+nvidia-cublas 13.0.2.14 and 13.10.0.20, each in a folder named after its version, and the fatbins and programs of the fixtures,
+among which are the `a`, `f` and concat forms.
 
 `time` takes time and peak memory of anything `sdrun inspect` takes: saved images, images of the container runtime.
 
@@ -73,14 +74,17 @@ def ours(file: Path) -> Counter[tuple[str, str]]:
     return counts
 
 
-def as_a_process(subject: str) -> tuple[dict[str, object], float, float]:
-    """The document of `sdrun inspect --json`, seconds, and peak resident MiB of that process."""
+def as_a_process(subject: str) -> tuple[dict[str, object], dict[str, float]]:
+    """The document of `sdrun inspect --json`; seconds, seconds of processor time, and peak resident MiB of that process."""
     begin = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "sdrun", "inspect", subject, "--json"], stdout=subprocess.PIPE)
     assert process.stdout is not None
     text = process.stdout.read()
     _, _, usage = os.wait4(process.pid, 0)
-    return json.loads(text), time.perf_counter() - begin, usage.ru_maxrss / 1024
+    seconds, busy = time.perf_counter() - begin, usage.ru_utime + usage.ru_stime
+    return json.loads(text), {
+        "seconds": round(seconds, 2), "cpu_seconds": round(busy, 2), "peak_mib": round(usage.ru_maxrss / 1024, 1),
+    }  # fmt: skip
 
 
 def compare(cuobjdump: str, files: list[Path]) -> dict[str, object]:
@@ -91,8 +95,9 @@ def compare(cuobjdump: str, files: list[Path]) -> dict[str, object]:
     for file in files:
         theirs, complaint, their_seconds = listed(cuobjdump, file)
         mine = ours(file)
-        document, seconds, memory = as_a_process(str(file))
-        rows[file.name] = {
+        document, cost = as_a_process(str(file))
+        name = f"{file.parent.name}/{file.name}"
+        rows[name] = {
             "cuobjdump": release[1] if release else "?",
             "bytes": file.stat().st_size,
             "entries": sum(mine.values()),
@@ -104,12 +109,11 @@ def compare(cuobjdump: str, files: list[Path]) -> dict[str, object]:
                 if mine[kind, arch] != theirs[kind, arch]
             },
             "cuobjdump_says": complaint,
-            "seconds": round(seconds, 2),
             "cuobjdump_seconds": round(their_seconds, 2),
-            "peak_mib": round(memory, 1),
+            **cost,
             **{key: document[key] for key in ("sass", "ptx", "toolkit", "min_driver")},
         }
-        print(file.name, json.dumps(rows[file.name]))
+        print(name, json.dumps(rows[name]))
     return rows
 
 
@@ -117,13 +121,11 @@ def timed(subjects: list[str]) -> dict[str, object]:
     """Seconds and peak resident MiB, by the subject's last name."""
     rows: dict[str, object] = {}
     for subject in subjects:
-        document, seconds, memory = as_a_process(subject)
+        document, cost = as_a_process(subject)
         files = document["files"]
         assert isinstance(files, list)
         size = Path(subject).stat().st_size if Path(subject).exists() else None
-        rows[Path(subject).name] = {
-            "bytes": size, "files_with_code": len(files), "seconds": round(seconds, 2), "peak_mib": round(memory, 1),
-        }  # fmt: skip
+        rows[Path(subject).name] = {"bytes": size, "files_with_code": len(files), **cost}
         print(subject, rows[Path(subject).name])
     return rows
 
