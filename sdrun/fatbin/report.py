@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sdrun.core.capability import Arch
@@ -19,7 +19,8 @@ class Inspection:
 
     `sass`, `ptx` and `toolkit` are the engine's where files with an engine's arch list are among them, and those of all files
     otherwise: a cuBLAS beside the engine holds code for a dozen archs and says nothing about which GPUs the image serves.
-    `min_driver` meets the demands of every file; None where a toolkit, and with it its floor, is not known.
+    `min_driver` meets the demands of every file; None where a toolkit, and with it its floor, is not known. An engine's program
+    of PTX alone, beside others of machine code, is left out: it is for GPUs that no machine code fits, and they ask for more.
     """
 
     subject: str
@@ -62,12 +63,18 @@ def summed_up(subject: str, files: Iterable[FileCode], facts: CudaFacts) -> Insp
         sass=tuple(sorted({arch for file in speaking for arch in file.sass})),
         ptx=tuple(sorted({arch for file in speaking for arch in file.ptx})),
         toolkit=max(toolkits, default=None),
-        min_driver=_min_driver(files, facts),
+        min_driver=_min_driver([file for file in files if file not in _for_jit(speaking)], facts),
     )
 
 
 def _engines(files: Iterable[FileCode]) -> tuple[FileCode, ...]:
     return tuple(file for file in files if file.engine_archs is not None)
+
+
+def _for_jit(engines: Sequence[FileCode]) -> list[FileCode]:
+    """Of several engines' programs those of PTX alone, where others have machine code."""
+    natively = any(file.sass for file in engines)
+    return [file for file in engines if natively and file.engine_archs is not None and file.ptx and not file.sass]
 
 
 def toolkit_of(file: FileCode, facts: CudaFacts) -> CudaVersion | None:

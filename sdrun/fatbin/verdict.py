@@ -54,18 +54,21 @@ def reach(inspection: Inspection, facts: CudaFacts) -> Reach:
 
 def judge(inspection: Inspection, capability: ComputeCapability, facts: CudaFacts) -> Verdict:
     """The verdict on the whole. A file without code for the device speaks for all, since a program needs every library it
-    brings; else the best of the engine's binaries speaks (a guard picks it), or, where there is no engine, the file that does
-    worst. Needs at least one file."""
+    brings; else, of each of the engine's programs, the best of its files (an image may have one for each arch, between which a
+    guard chooses), and of these the worst; or, where there is no engine, the file that does worst. Needs at least one file."""
     verdicts = [judge_file(file, capability, facts) for file in inspection.files if file.entries]
     if not verdicts:
         return Verdict(capability, inspection.files[0], None, None, "no-code-for-capability")
-    engines = [verdict for verdict in verdicts if verdict.file.engine_archs is not None]
+    programs: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.file.engine_archs is not None:
+            programs.setdefault(verdict.file.path.rpartition("/")[2], []).append(verdict)
     others = [verdict for verdict in verdicts if verdict.file.engine_archs is None]
-    if not engines:
+    if not programs:
         return _worst(others)
-    best = min(engines, key=lambda verdict: _ORDER.index(verdict.path))
+    chosen = _worst([min(files, key=lambda verdict: _ORDER.index(verdict.path)) for files in programs.values()])
     missing = [verdict for verdict in others if verdict.path is None]
-    return missing[0] if missing and best.path is not None else best
+    return missing[0] if missing and chosen.path is not None else chosen
 
 
 def _worst(verdicts: Sequence[Verdict]) -> Verdict:

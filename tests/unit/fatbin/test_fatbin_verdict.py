@@ -20,6 +20,12 @@ def inspected(*data: bytes) -> Inspection:
     return summed_up("x", files, FACTS)
 
 
+def named(**data: bytes) -> Inspection:
+    """Files by path, in which `_` stands for a slash."""
+    files = [read_code(MemorySource(each), path.replace("_", "/")) for path, each in data.items()]
+    return summed_up("x", files, FACTS)
+
+
 def made(*pieces: tuple[str, int, str]) -> bytes:
     return fatbin(
         *(
@@ -97,11 +103,29 @@ def test_a_library_without_code_speaks_for_the_whole() -> None:
     assert said(inspection, "8.9").startswith("bin/f1 cannot run")
 
 
-def test_the_best_of_several_engines_speaks() -> None:
-    inspection = inspected(engine(made(("cubin", 75, "")), "750"), engine(made(("cubin", 89, "")), "890"))
-    assert judge(inspection, ComputeCapability(8, 9), FACTS).file.path == "bin/f1"
+TURING, ADA = engine(made(("cubin", 75, "")), "750"), engine(made(("cubin", 89, "")), "890")
+ADA_PTX = engine(made(("ptx", 89, "")), "890")
+
+
+def test_the_best_of_a_programs_files_speaks() -> None:
+    """As in an image with a program for each arch, between which its guard chooses."""
+    inspection = named(sm75_cli=TURING, sm89_cli=ADA, ptx89_cli=ADA_PTX)
+    assert judge(inspection, ComputeCapability(8, 9), FACTS).file.path == "sm89/cli"
     assert judge(inspection, ComputeCapability(7, 5), FACTS).path == "sass-exact"
-    assert judge(inspection, ComputeCapability(9, 0), FACTS).path is None
+    assert judge(inspection, ComputeCapability(9, 0), FACTS).file.path == "ptx89/cli"
+    assert judge(inspection, ComputeCapability(7, 0), FACTS).path is None
+
+
+def test_of_several_programs_the_worst_speaks() -> None:
+    inspection = named(sm75_cli=TURING, sm89_cli=ADA, sm75_server=TURING)
+    verdict = judge(inspection, ComputeCapability(8, 9), FACTS)
+    assert (verdict.file.path, verdict.path) == ("sm75/server", None)
+
+
+def test_a_program_of_ptx_beside_machine_code_raises_no_floor() -> None:
+    """It is for GPUs that the machine code does not fit; alone it decides."""
+    assert str(named(sm75_cli=TURING, ptx89_cli=ADA_PTX).min_driver) == "525.60.13"
+    assert str(named(ptx89_cli=ADA_PTX).min_driver) == "550.54.14"
 
 
 def test_without_an_engine_the_worst_file_speaks() -> None:
