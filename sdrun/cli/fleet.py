@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sdrun.cli.console import Console
+from sdrun.cli.fleetsources import Registry, check_signatures, held, locked, published, read
 
 if TYPE_CHECKING:
     from sdrun.core.fleet import FleetPlan
@@ -19,7 +20,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 Nodes = Annotated[
     str, typer.Option("--nodes", metavar="FILE", help="What kubectl get nodes -o json prints (- for stdin), or an inventory.")
 ]
-IndexFile = Annotated[str | None, typer.Option("--index", metavar="INDEX.json", help="The published images.")]
+IndexFile = Annotated[str | None, typer.Option("--index", metavar="INDEX.json", help="A file with the published images.")]
+RegistryName = Annotated[
+    str | None, typer.Option("--registry", metavar="REF", help="A registry with an index; default: SDRUN_REGISTRY.")
+]
 AssumeDriver = Annotated[
     str | None, typer.Option("--assume-driver", metavar="VERSION", help="The driver of nodes that state none.")
 ]
@@ -37,6 +41,7 @@ def plan(
     ctx: typer.Context,
     nodes: Nodes,
     index: IndexFile = None,
+    registry: RegistryName = None,
     assume_driver: AssumeDriver = None,
     allow_jit: AllowJit = True,
     tolerate: Tolerate = None,
@@ -46,36 +51,12 @@ def plan(
     from sdrun.cli.fleettext import plan_table
 
     console: Console = ctx.obj
-    found = _plan(read(nodes, assume_driver), published(console, index), allow_jit, tolerate or ())
+    found = _plan(read(nodes, assume_driver), published(console, index, registry), allow_jit, tolerate or ())
     if as_json:
         console.document(found.to_json())
         return
     console.result(plan_table(found))
     say_notes(console, found)
-
-
-def read(nodes: str, assumed: str | None) -> tuple[Node, ...]:
-    """The nodes in the file; raises UsageProblem for a driver version that is none."""
-    from sdrun.core.version import DriverVersion
-    from sdrun.errors import UsageProblem
-    from sdrun.fleet.reading import read_nodes
-
-    try:
-        driver = None if assumed is None else DriverVersion.parse(assumed)
-    except ValueError as fault:
-        raise UsageProblem(f"--assume-driver {fault}", "Give the version that nvidia-smi shows on such a node.") from None
-    return read_nodes(nodes, driver)
-
-
-def published(console: Console, index: str | None) -> Index:
-    """The images that may be pinned. Raises UsageProblem where nothing names any."""
-    from sdrun.catalog.indexfile import read_index
-    from sdrun.errors import UsageProblem
-
-    named = index or console.settings().index
-    if named is None:
-        raise UsageProblem("no index of published images is named", "Name one with --index or SDRUN_INDEX.", id="bad-option")
-    return read_index(named)
 
 
 def _plan(nodes: tuple[Node, ...], index: Index, allow_jit: bool, tolerate: list[str] | tuple[str, ...]) -> FleetPlan:
@@ -101,6 +82,7 @@ def lock(
         Path, typer.Option("--output", "-o", metavar="LOCK", help="The lock file; one that is there is renewed.")
     ],
     index: IndexFile = None,
+    registry: RegistryName = None,
     assume_driver: AssumeDriver = None,
     allow_jit: AllowJit = True,
     tolerate: Tolerate = None,
@@ -113,12 +95,14 @@ def lock(
     console: Console = ctx.obj
     made = make_lock(
         read(nodes, assume_driver),
-        published(console, index),
+        published(console, index, registry),
         load_cuda_facts(),
-        _held(output),
+        held(output),
         allow_jit=allow_jit,
         tolerate=tolerate or (),
     )
+    if index is None:
+        check_signatures(console, registry, made.lock)
     write_whole(output, made.text)
     say_notes(console, made.plan)
     pinned, refused = sum(len(row.nodes) for row in made.lock.classes), len(made.lock.refused)
@@ -127,19 +111,6 @@ def lock(
         console.document({**made.plan.to_json(), "lock": str(output)})
     else:
         console.result(str(output))
-
-
-def _held(path: Path) -> tuple[Path, str] | None:
-    """The lock file that is there, None where there is none."""
-    from sdrun.errors import BadConfiguration
-
-    try:
-        return path, path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as fault:
-        why = getattr(fault, "strerror", None) or "is not UTF-8 text"
-        raise BadConfiguration(f"{path}: {why}", "Name another file with --output.", id="bad-lock") from None
 
 
 @app.command("manifests", context_settings={"allow_interspersed_args": True})
@@ -163,13 +134,12 @@ def manifests(
     as_json: AsJson = False,
 ) -> None:
     """Write Kubernetes objects, compose files or quadlet units that run a model on the lock's classes; print the folder."""
-    from sdrun.catalog.lockfile import read_lock
     from sdrun.cli.fleetload import Asked, load_for
     from sdrun.core.workload import Cluster
     from sdrun.fleet.manifests import chosen, files, write
 
     console: Console = ctx.obj
-    lock = read_lock(lock_file)
+    lock = locked(lock_file)
     rows = chosen(lock, classes or ())
     asked = Asked(kind, form, model, prompt, prompts, tuple(engine_args or ()), fit)
     load = load_for(console, asked, lock.engine, rows)
@@ -184,3 +154,37 @@ def manifests(
         console.document({"schema": "sdrun.fleet-manifests/v1", "folder": str(output), "files": sorted(made)})
     else:
         console.result(str(output))
+
+
+@app.command("check")
+def check(
+    ctx: typer.Context,
+    lock_file: Annotated[Path, typer.Argument(metavar="LOCK", help="What sdrun fleet lock wrote.")],
+    nodes: Nodes,
+    index: IndexFile = None,
+    registry: RegistryName = None,
+    assume_driver: AssumeDriver = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Look at the nodes alone.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether the pins still fit the nodes and the registry.
+
+    Exit 0: they do; 4: a GPU has no image pinned for it; 5: a driver is too old for what is pinned; 7: an image is gone or
+    altered; of several, the highest.
+    """
+    from sdrun.catalog.cuda import load_cuda_facts
+    from sdrun.cli.fleettext import findings_text
+    from sdrun.fleet.checking import check_fleet
+
+    console: Console = ctx.obj
+    lock = locked(lock_file)
+    live = read(nodes, assume_driver)
+    asked = Registry(console, index, registry, offline)
+    found = check_fleet(lock, live, load_cuda_facts(), index=asked.index, holds=asked.holds if asked.asked else None)
+    found = asked.added_to(found)
+    if as_json:
+        console.document(found.to_json())
+    else:
+        console.result(findings_text(found))
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sdrun.core.finding import Checked
 from sdrun.core.fleet import FleetPlan, NodeClass, Refused
 from sdrun.core.node import Node
 
@@ -63,6 +64,17 @@ def _refusals(refused: Sequence[Refused]) -> list[str]:
     for (id, message, remedy), names in groups.items():
         lines += [f"refused ({id}): {named(names)}", f"  {message}", f"  remedy: {remedy}"]
     return lines
+
+
+def findings_text(found: Checked) -> str:
+    """Each finding with its nodes; what asks for something before what is good to know."""
+    lines = []
+    for finding in found.findings:
+        grade = f"exit {finding.exit_code}" if finding.exit_code else "note"
+        lines.append(f"{finding.id} ({grade}): {finding.message}")
+        lines += [f"  nodes: {named(finding.nodes)}"] if finding.nodes else []
+        lines += [f"  remedy: {finding.remedy}"]
+    return "\n".join([*lines, "The pins fit." if found.exit_code == 0 else "The pins no longer fit."])
 
 
 def named(names: Sequence[str]) -> str:

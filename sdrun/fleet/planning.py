@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from sdrun.core.capability import ComputeCapability
 from sdrun.core.code import match
 from sdrun.core.driver import combined
 from sdrun.core.facts import CudaFacts, Floor
@@ -14,7 +15,7 @@ from sdrun.core.node import SELECTORS, Node, NodeKind, Trouble
 from sdrun.core.plan import Plan, Refusal
 from sdrun.core.policy import Policy
 from sdrun.core.resolve import resolve
-from sdrun.core.version import CudaVersion, DriverVersion
+from sdrun.core.version import CudaVersion, DriverVersion, L4tRelease
 from sdrun.fleet.naming import natural, new_names
 
 # The taints that the control plane itself sets and takes away again.
@@ -82,11 +83,13 @@ def _told(refusal: Refusal) -> Trouble:
     return Trouble(refusal.id, refusal.exit_code, refusal.message, remedy)
 
 
-def demands(image: IndexImage, kind: NodeKind, facts: CudaFacts) -> tuple[DriverVersion | None, CudaVersion | None]:
-    """What `image` demands of the driver on the GPUs of `kind`: the oldest version, and the CUDA version it must speak, each
-    None where that is not what decides."""
-    mixes = facts.mixes(kind.host().l4t)
-    found = [match(image, capability, mixes=mixes, facts=facts) for capability in kind.capabilities]
+def demands(
+    image: IndexImage, capabilities: Iterable[ComputeCapability], l4t: L4tRelease | None, facts: CudaFacts
+) -> tuple[DriverVersion | None, CudaVersion | None]:
+    """What `image` demands of the driver on GPUs of `capabilities`: the oldest version, and the CUDA version it must speak,
+    each None where that is not what decides. `l4t`: of a Jetson."""
+    mixes = facts.mixes(l4t)
+    found = [match(image, capability, mixes=mixes, facts=facts) for capability in capabilities]
     floors = {floor for row in found for _, floor in row.floors}
     by_number = [floor for floor in floors if not _by_cuda(floor)]
     by_cuda = [floor.cuda for floor in floors if _by_cuda(floor)]
@@ -105,7 +108,7 @@ def _age(kind: NodeKind) -> tuple[int, ...]:
 def _node_class(kind: NodeKind, plan: Plan, members: list[Node], index: Index, facts: CudaFacts) -> NodeClass:
     image = next(row for row in index.images if (row.image, row.target) == (plan.image, plan.target))
     kinds = list(dict.fromkeys(node.kind for node in members))
-    driver, cuda = demands(image, kind, facts)
+    driver, cuda = demands(image, kind.capabilities, kind.host().l4t, facts)
     sizes = [kind.memory_mib for kind in kinds]
     return NodeClass(
         name="",
