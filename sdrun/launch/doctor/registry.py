@@ -10,12 +10,13 @@ from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass
 
 from sdrun.errors import SdrunError
-from sdrun.launch.doctor import containers, host, places
+from sdrun.launch.doctor import computing, containers, host, places
 from sdrun.launch.doctor.check import Check, Outcome, fail, failed_by, skip
 from sdrun.launch.doctor.surroundings import Surroundings
 
 LIMIT_S = 6.0  # the container runtime has five of them for its first answer
 PROBE_LIMIT_S = 10.0  # five for the first of the driver's libraries, two for each of the others if that one hangs
+DRAW_LIMIT_S = 60.0  # a picture takes three seconds on two idle cores
 START_LIMIT_S = 12.0  # the driver takes seconds to start on a host of eight GPUs without nvidia-persistenced
 
 
@@ -41,6 +42,7 @@ CHECKS: tuple[Item, ...] = (
     Item("image", containers.image, ("runtime", "gpu"), PROBE_LIMIT_S),
     Item("container", containers.container, ("runtime",), START_LIMIT_S),
     Item("gpu-container", containers.gpu_container, ("runtime", "gpu"), START_LIMIT_S),
+    Item("selftest", computing.selftest, ("runtime", "gpu"), DRAW_LIMIT_S, exit_code=9, remedy="sdrun selftest"),
     Item("cpu", host.processor),
     Item("disk-images", places.disk_images, ("runtime",), exit_code=10, remedy="df -h (a file system hangs)"),
     Item("disk-models", places.disk_models, exit_code=10, remedy="df -h (a file system hangs)"),

@@ -18,6 +18,7 @@ from sdrun.launch.png import BadPicture, pixels_of
 from sdrun.launch.request import Request, completed
 from sdrun.launch.selftest.report import Result
 from sdrun.launch.watch import Listener
+from sdrun.models.store import store_errors
 from sdrun.resources import cache_root
 from sdrun.runtime.protocol import ContainerRuntime
 
@@ -46,8 +47,10 @@ def run(
     was good but did not use the chosen device."""
     started = time.monotonic()
     root = cache_root()
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="selftest-", dir=root) as folder:
+    with store_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix="selftest-", dir=root)
+    with scratch as folder:
         place = keep or Path(folder)
         first = request_of(suite, probes[0], place, pictures)
         prepared, runtime = prepare(first, wishes, fetching, listener, connect, environ)
