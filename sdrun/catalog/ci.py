@@ -27,19 +27,21 @@ class Runner:
 
 @dataclass(frozen=True, slots=True)
 class Ci:
-    """What images/ci.yaml says: runners by platform, and the gigabytes a build takes by kind of toolchain."""
+    """What images/ci.yaml says: runners by platform, the gigabytes a build takes by kind of toolchain, and what a job takes
+    besides its build."""
 
     runners: Mapping[str, Runner]
     disk_gb: Mapping[str, int]
+    besides_gb: int
 
     def runner(self, target: Target) -> Runner:
         """The runner that builds `target`. Raises KeyError for a platform without one."""
         return self.runners[target.platform]
 
     def frees_disk(self, target: Target) -> bool:
-        """Whether the build needs more disk than its runner promises. Raises KeyError for an unknown platform or toolchain."""
+        """Whether its job needs more disk than its runner promises. Raises KeyError for an unknown platform or toolchain."""
         kind = target.toolchain.kind if target.toolchain else NO_TOOLCHAIN
-        return self.disk_gb[kind] > self.runner(target).disk_gb
+        return self.disk_gb[kind] + self.besides_gb > self.runner(target).disk_gb
 
 
 @cache
@@ -48,6 +50,7 @@ def ci(path: Path | None = None) -> Ci:
     file = YamlFile(path or images_dir() / "ci.yaml")
     runners: dict[str, Runner] = {}
     disk: dict[str, int] = {}
+    besides = 0
 
     def runner(row: Fields) -> None:
         runners[_new(row, "platform", runners)] = Runner(row.get("runner", str), row.parse("disk_gb", _gigabytes))
@@ -56,13 +59,14 @@ def ci(path: Path | None = None) -> Ci:
         disk[_new(row, "toolchain", disk)] = row.parse("disk_gb", _gigabytes)
 
     with file.collecting():
-        top = fields(file, file.data, "", ("schema", "runners", "builds"))
+        top = fields(file, file.data, "", ("schema", "runners", "builds", "besides"))
         if (schema := top.get("schema", str)) != _SCHEMA:
             raise Malformed("schema", f"must be {_SCHEMA!r}, not {schema[:40]!r}")
         list(each(file, top, "runners", ("platform", "runner", "disk_gb"), runner))
         list(each(file, top, "builds", ("toolchain", "disk_gb"), build))
+        besides = top.parse("besides", _gigabytes)
     file.finish()
-    return Ci(runners, disk)
+    return Ci(runners, disk, besides)
 
 
 def _new(row: Fields, name: str, seen: Mapping[str, object]) -> str:
