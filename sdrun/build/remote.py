@@ -18,11 +18,13 @@ from sdrun.fatbin.layers import Layer, merged, read_layer
 from sdrun.fatbin.report import Inspection, summed_up
 from sdrun.fatbin.stream import ReadStream
 from sdrun.registry.client import Manifest, Registry, open_registry
+from sdrun.registry.patience import Patience
 
 Say = Callable[[str], None]
 _DEEP = 3  # indexes within indexes
 _DRAINED = 1 << 20
 _LISTED = 6
+_ATTEMPTS = 3  # somebody sits before it and waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def inspect_remote(text: str, facts: CudaFacts, platform: str, say: Say, *, aske
     is no image or has a layer that cannot be read, and the errors of `Registry`: VerificationFailed for what cannot be had or
     is not what its digest says.
     """
-    registry, reference = open_registry(text)
+    registry, reference = open_registry(text, Patience(attempts=_ATTEMPTS, say=say))
     try:
         manifest = registry.read_manifest(reference.wanted)
         for _ in range(_DEEP):
