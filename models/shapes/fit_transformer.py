@@ -2,7 +2,7 @@
 
 Masters are kept in float32; the networks compute with copies in bfloat16. In the last part of the training the copies are first
 rounded as Q4_0 rounds (`quantize.rounded`), so the masters learn weights that survive it; gradients pass straight through.
-More than half of the training sees only the first tokens of the padded text, which is faster; the rest sees all, as the
+The first part of the training sees only the first tokens of the padded text, which is faster; the rest sees all, as the
 engine does.
 """
 
@@ -38,7 +38,7 @@ class Plan:
 
     batch: int = 256
     rate: float = 1e-3
-    whole_text: float = 0.6
+    whole_text: float = 0.45
     decay: float = 0.45
     quantize: float = 0.78
 
