@@ -1,5 +1,5 @@
 from=()
 for pushed in published/*.json; do from+=(--from "$pushed"); done
-sign=()
-if [ "$SIGN" = true ]; then sign=(--keyless); fi
-sdrun publish --registry "$REGISTRY" "${from[@]}" "${sign[@]}"
+how=()
+if [ "$SIGN" = true ]; then how=(--keyless); fi
+sdrun publish --registry "$REGISTRY" "${from[@]}" "${how[@]}"

@@ -1,4 +1,4 @@
 mkdir -p published
-sign=()
-if [ "$SIGN" = true ]; then sign=(--keyless); fi
-sdrun publish "$TARGET" --no-build --by-digest --registry "$REGISTRY" "${sign[@]}" --json > "published/$NAME.json"
+how=()
+if [ "$SIGN" = true ]; then how=(--keyless); fi
+sdrun publish "$TARGET" --no-build --by-digest --registry "$REGISTRY" "${how[@]}" --json > "published/$NAME.json"
