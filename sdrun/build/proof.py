@@ -27,13 +27,15 @@ _FROM_THE_DRIVER = frozenset({"libcuda.so.1"})  # the host's driver brings it; i
 class Proof:
     """What was read back. `libraries`: sonames in the image, loader included; `version`: what the engine says of itself (empty
     where it cannot be started without a driver); `transfer_bytes`: size of a pull; `unpacked_bytes`: of all files; `code`: the
-    files with GPU code, as in schema sdrun.inspect/v1."""
+    files with GPU code, as in schema sdrun.inspect/v1; `selftest`: what drawing recorded pictures came to, or why none could be
+    drawn; empty where nobody asked."""
 
     libraries: tuple[str, ...]
     version: str
     transfer_bytes: int
     unpacked_bytes: int
     code: tuple[Mapping[str, object], ...] = ()
+    selftest: str = ""
 
 
 @dataclass(slots=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from sdrun.build.image import prove_image
+from sdrun.build.image import Exercise, prove_image
 from sdrun.build.proof import Proof
 from sdrun.catalog.engines import engines
 from sdrun.catalog.targets import targets
@@ -16,10 +17,10 @@ from sdrun.errors import RuntimeUnavailable, VerificationFailed
 from sdrun.runtime.protocol import ContainerRuntime
 
 
-def verify(reference: str, runtime: ContainerRuntime) -> tuple[Target, Proof]:
-    """What the image promises and what was read back. Raises VerificationFailed (`image-differs`) where they differ, where the
-    labels are not sdrun's, or where they promise something else than the catalogue's row of that name; RuntimeUnavailable
-    (`image-missing`) where there is no such image."""
+def verify(reference: str, runtime: ContainerRuntime, exercise: Exercise | None = None) -> tuple[Target, Proof]:
+    """What the image promises and what was read back, and drawn where `exercise` is given. Raises what that raises, and
+    VerificationFailed (`image-differs`) where they differ, where the labels are not sdrun's, or where they promise something
+    else than the catalogue's row of that name; RuntimeUnavailable (`image-missing`) where there is no such image."""
     image = runtime.image(reference)
     if image is None:
         raise RuntimeUnavailable(
@@ -36,7 +37,8 @@ def verify(reference: str, runtime: ContainerRuntime) -> tuple[Target, Proof]:
             id="image-differs",
         ) from None
     _compare_with_row(reference, target)
-    return target, prove_image(image, target, _engine(image.labels), image.labels, runtime)
+    proof = prove_image(image, target, _engine(image.labels), image.labels, runtime)
+    return target, proof if exercise is None else replace(proof, selftest=exercise(image, runtime))
 
 
 def _compare_with_row(reference: str, target: Target) -> None:

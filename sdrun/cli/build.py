@@ -13,6 +13,7 @@ import typer
 
 from sdrun.catalog.engines import engines
 from sdrun.cli.console import Console
+from sdrun.cli.exercising import exercise_for
 from sdrun.cli.selection import selected
 from sdrun.errors import UsageProblem
 
@@ -101,6 +102,7 @@ def command(
                 jobs=jobs,
                 toolkit=local,
                 compiler_cache=compiler_cache,
+                exercise=exercise_for(console),
             )
         finally:
             display.end()
@@ -148,7 +150,8 @@ def summary(image: BuiltImage) -> str:
     sizes = f"{image.proof.transfer_bytes / 1e6:.1f} MB to pull, {image.proof.unpacked_bytes / 1e6:.1f} MB unpacked"
     archs = ", ".join(str(arch.capability) for arch in image.awaits)
     waits = f"; its libraries were pruned, so it counts as proven only after a run on a GPU of {archs}" if archs else ""
-    return f"{image.reference}: {how} in {image.seconds:.1f} s; {sizes}{waits}"
+    drawn = f"; selftest: {image.proof.selftest}" if image.proof.selftest else ""
+    return f"{image.reference}: {how} in {image.seconds:.1f} s; {sizes}{waits}{drawn}"
 
 
 def to_json(image: BuiltImage) -> dict[str, object]:
@@ -165,6 +168,7 @@ def to_json(image: BuiltImage) -> dict[str, object]:
         "libraries": list(image.proof.libraries),
         "code": list(image.proof.code),
         "engine_version": image.proof.version,
+        "selftest": image.proof.selftest,
         "awaits_run_on": [str(arch) for arch in image.awaits],
         "log": str(image.log) if image.log else None,
     }

@@ -99,6 +99,7 @@ def _build(console: Console, runtime: ContainerRuntime, wanted: Build) -> None:
     from sdrun.build.image import build
     from sdrun.catalog.engines import engines
     from sdrun.cli.build import Display, summary
+    from sdrun.cli.exercising import exercise_for
     from sdrun.cli.selection import selected
 
     catalogue, rows = selected(wanted.target)
@@ -106,7 +107,13 @@ def _build(console: Console, runtime: ContainerRuntime, wanted: Build) -> None:
     shown = Display(console)
     try:
         built = build(
-            target, engines()[target.engine], catalogue.bases[target.base], runtime, say=console.note, on_step=shown.show
+            target,
+            engines()[target.engine],
+            catalogue.bases[target.base],
+            runtime,
+            say=console.note,
+            on_step=shown.show,
+            exercise=exercise_for(console),
         )
     finally:
         shown.end()

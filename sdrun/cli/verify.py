@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sdrun.cli.console import Console
+from sdrun.cli.exercising import exercise_for
 
 if TYPE_CHECKING:
     from sdrun.build.proof import Proof
@@ -23,7 +24,7 @@ def command(
     from sdrun.runtime import connect
 
     console: Console = ctx.obj
-    target, proof = verify(image, connect(console.settings().runtime))
+    target, proof = verify(image, connect(console.settings().runtime), exercise_for(console))
     if as_json:
         console.document(to_json(image, target, proof))
     else:
@@ -45,6 +46,7 @@ def to_json(image: str, target: Target, proof: Proof) -> dict[str, object]:
         "size_bytes": proof.transfer_bytes,
         "unpacked_bytes": proof.unpacked_bytes,
         "engine_version": proof.version,
+        "selftest": proof.selftest,
     }
 
 
@@ -54,4 +56,6 @@ def describe(target: Target, proof: Proof) -> str:
     code += [f"PTX {', '.join(map(str, target.ptx))}"] if target.ptx else []
     sizes = f"{proof.transfer_bytes / 1e6:.1f} MB to pull, {proof.unpacked_bytes / 1e6:.1f} MB unpacked"
     held = f"{' and '.join(code)}, {target.fatbin_compression}" if code else "no GPU code"
-    return f"  code        {held}\n  min driver  {target.min_driver or '-'}\n  size        {sizes}"
+    return (
+        f"  code        {held}\n  min driver  {target.min_driver or '-'}\n  size        {sizes}\n  selftest    {proof.selftest}"
+    )

@@ -16,6 +16,7 @@ Backend = Literal["cpu", "cuda"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 CHANNELS = 3  # red, green, blue; a byte each
 SQUARE = 16  # pixels
+NOT_RUN = "not run: "  # how the line begins that says why no probe could be drawn
 
 
 @dataclass(frozen=True, slots=True)

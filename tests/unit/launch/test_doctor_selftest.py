@@ -2,62 +2,37 @@
 
 from __future__ import annotations
 
-import io
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from selftesting import CUDA_IMAGE, CUDA_RUNTIME, STARTED
+from selftesting import HOST as GPU_HOST
+from selftesting import engine as suite_engine
 
 from sdrun.catalog.cuda import load_cuda_facts
-from sdrun.catalog.selftest import pictures_dir, selftest
-from sdrun.core.host import HostFacts, RuntimeFacts, from_json
+from sdrun.core.host import HostFacts, from_json
+from sdrun.core.selftest import Backend
 from sdrun.errors import RuntimeUnavailable
 from sdrun.launch.doctor.computing import selftest as check
 from sdrun.launch.doctor.surroundings import Surroundings
 from sdrun.runtime.fake import FakeRuntime, Script
-from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, Exit, LocalImage
+from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, Exit
 
-GPU = {
-    "index": 0,
-    "uuid": "GPU-1",
-    "name": "NVIDIA L4",
-    "compute_capability": "8.9",
-    "memory_mib": 24000,
-    "mig": [],
-}
-HOST = {
-    "schema": "sdrun.host/v1",
-    "platform": "linux/amd64",
-    "driver_version": "580.65.06",
-    "cuda_driver": "13.0",
-    "gpus": [GPU],
-    "runtime": {"name": "docker", "version": "28.5.2", "cdi_devices": ["nvidia.com/gpu=GPU-1"], "nvidia_runtime": False},
-}
-LABELS = {
-    "io.sdrun.target": "cu124-sm89",
-    "io.sdrun.engine": "sdcpp-90e87bc",
-    "io.sdrun.platform": "linux/amd64",
-    "io.sdrun.toolkit": "12.4",
-    "io.sdrun.sass": "89",
-    "io.sdrun.ptx": "",
-    "io.sdrun.fatbin-compression": "none",
-}
-CUDA_IMAGE = LocalImage(f"sha256:{'d' * 64}", ("sdrun:sdcpp-90e87bc-cu124-sm89",), (), LABELS, 10**9, "linux/amd64")
-STARTED = b"ggml_cuda_init: found 1 CUDA devices:\n  Device 0: NVIDIA L4, compute capability 8.9, VMM: yes\n"
+RUNTIME = {"name": "docker", "version": "28.5.2", "cdi_devices": ["nvidia.com/gpu=GPU-1"], "nvidia_runtime": False}
+HOST = {**GPU_HOST, "runtime": RUNTIME}
 
 
-def engine(said: bytes = b"", levels: int = 0, exit: int = 0) -> object:
-    suite = selftest()
-    (quick,) = (probe for probe in suite.probes if probe.quick)
+def engine(said: bytes = b"", levels: int = 0, exit: int = 0) -> Callable[[ContainerSpec], Script]:
+    """Draws the picture so many levels off, saying this; or ends with that code."""
+    backend: Backend = "cuda" if said else "cpu"
 
     def play(spec: ContainerSpec) -> Script:
-        with Image.open(pictures_dir() / quick.picture) as picture:
-            drawn = picture.convert("RGB").point(lambda value: value + levels if value < 128 else value - levels)
-        buffer = io.BytesIO()
-        drawn.save(buffer, "PNG")
-        name = spec.command[spec.command.index("--output") + 1]
-        return Script((("stdout", said),), {name: buffer.getvalue()} if not exit else {}, Exit(exit, False, 0.5))
+        if exit:
+            return Script((("stdout", said),), {}, Exit(exit, False, 0.5))
+        return replace(suite_engine(backend, off="common", levels=levels)(spec), output=(("stdout", said),))
 
     return play
 
@@ -98,7 +73,7 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-un
 @pytest.fixture
 def runtime(fake_runtime: FakeRuntime) -> FakeRuntime:
     fake_runtime.local.append(CUDA_IMAGE)
-    fake_runtime.reported = RuntimeFacts("docker", "28.5.2", ("nvidia.com/gpu=GPU-1",))
+    fake_runtime.reported = CUDA_RUNTIME
     return fake_runtime
 
 
@@ -107,7 +82,7 @@ def no_gpu() -> dict[str, object]:
 
 
 def test_a_sound_gpu(look, runtime: FakeRuntime) -> None:  # type: ignore[no-untyped-def]
-    runtime.script = engine(STARTED)  # type: ignore[assignment]
+    runtime.script = engine(STARTED)
     outcome = look(runtime)
     assert outcome.status == "ok", outcome
     assert "cu124-sm89 on CUDA0 NVIDIA L4 drew" in outcome.seen
@@ -116,28 +91,28 @@ def test_a_sound_gpu(look, runtime: FakeRuntime) -> None:  # type: ignore[no-unt
 
 
 def test_without_a_gpu_the_cpu_image_is_tested(look, runtime: FakeRuntime) -> None:  # type: ignore[no-untyped-def]
-    runtime.script = engine()  # type: ignore[assignment]
+    runtime.script = engine()
     outcome = look(runtime, no_gpu())
     assert (outcome.status, outcome.exit_code) == ("ok", 0), outcome
     assert outcome.seen.startswith("cpu on cpu drew")
 
 
 def test_a_picture_that_is_not_as_recorded(look, runtime: FakeRuntime) -> None:  # type: ignore[no-untyped-def]
-    runtime.script = engine(STARTED, levels=60)  # type: ignore[assignment]
+    runtime.script = engine(STARTED, levels=60)
     outcome = look(runtime)
     assert (outcome.status, outcome.exit_code) == ("fail", 9)
     assert outcome.remedy.startswith(f"sdrun selftest --image {CUDA_IMAGE.id}")
 
 
 def test_exit_0_on_the_cpu_is_a_failure(look, runtime: FakeRuntime) -> None:  # type: ignore[no-untyped-def]
-    runtime.script = engine()  # type: ignore[assignment]
+    runtime.script = engine()
     outcome = look(runtime)
     assert (outcome.status, outcome.exit_code) == ("fail", 9)
     assert "CPU although a GPU was asked for" in outcome.seen
 
 
 def test_an_engine_that_crashes(look, runtime: FakeRuntime) -> None:  # type: ignore[no-untyped-def]
-    runtime.script = engine(exit=134)  # type: ignore[assignment]
+    runtime.script = engine(exit=134)
     assert (look(runtime).status, look(runtime).exit_code) == ("fail", 9)
 
 

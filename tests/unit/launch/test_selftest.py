@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from selftesting import ABORTED, CUDA_IMAGE, CUDA_RUNTIME, DRAWN, FELL_BACK, HOST, ON, STARTED, SUITE, drawn, engine, probe_of
 
-from sdrun.catalog.selftest import pictures_dir, selftest
-from sdrun.core.host import RuntimeFacts
+from sdrun.catalog.selftest import pictures_dir
 from sdrun.core.selftest import BACKENDS, Backend, Difference, Probe, Reading
 from sdrun.errors import EngineFailed, NoGpu, NotEnoughMemory, VerificationFailed
-from sdrun.launch.choosing import Fetching, Wishes
+from sdrun.launch.choosing import Fetching
 from sdrun.launch.selftest import Result, run
 from sdrun.launch.selftest.report import line
 from sdrun.launch.watch import Listener
 from sdrun.runtime.fake import FakeRuntime, Script
-from sdrun.runtime.protocol import ContainerSpec, Exit, LocalImage
-
-SUITE = selftest()
-STARTED = b"ggml_cuda_init: found 1 CUDA devices:\n  Device 0: NVIDIA L4, compute capability 8.9, VMM: yes\n"
-FELL_BACK = b"[INFO ] stable-diffusion.cpp:180  - No GPU device found, fallback to CPU backend\n"
-DRAWN = b"[INFO ] main.cpp:490  - 1/1 images saved\n"
-ABORTED = b"ggml-cuda/mmq.cuh:4242: fatal error\n"
-ON: dict[Backend, Wishes] = {"cpu": Wishes(gpu="none", allow_cpu=True), "cuda": Wishes()}
-HOST = {
-    "schema": "sdrun.host/v1",
-    "platform": "linux/amd64",
-    "driver_version": "580.65.06",
-    "cuda_driver": "13.0",
-    "gpus": [{"index": 0, "uuid": "GPU-1", "name": "NVIDIA L4", "compute_capability": "8.9", "memory_mib": 24000, "mig": []}],
-}
-CUDA_LABELS = {
-    "io.sdrun.target": "cu124-sm89",
-    "io.sdrun.engine": "sdcpp-90e87bc",
-    "io.sdrun.platform": "linux/amd64",
-    "io.sdrun.toolkit": "12.4",
-    "io.sdrun.sass": "89",
-    "io.sdrun.ptx": "",
-    "io.sdrun.fatbin-compression": "none",
-}
+from sdrun.runtime.protocol import ContainerSpec, Exit
 
 
 @pytest.fixture(autouse=True)
@@ -58,45 +32,9 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def runtime(fake_runtime: FakeRuntime) -> FakeRuntime:
     """With an image for the CPU and one for the GPU."""
-    image = LocalImage(f"sha256:{'d' * 64}", ("sdrun:sdcpp-90e87bc-cu124-sm89",), (), CUDA_LABELS, 10**9, "linux/amd64")
-    fake_runtime.local.append(image)
-    fake_runtime.reported = RuntimeFacts("docker", "28.5.2", ("nvidia.com/gpu=GPU-1",))
+    fake_runtime.local.append(CUDA_IMAGE)
+    fake_runtime.reported = CUDA_RUNTIME
     return fake_runtime
-
-
-def drawn(probe: Probe, levels: int = 0, size: int = SUITE.size) -> bytes:
-    """The probe's recorded picture, every value so many levels off."""
-    with Image.open(pictures_dir() / probe.picture) as picture:
-        values = bytes((value + levels if value < 128 else value - levels) for value in picture.convert("RGB").tobytes())
-        other = Image.frombytes("RGB", picture.size, values).crop((0, 0, size, size))
-    buffer = io.BytesIO()
-    other.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def probe_of(spec: ContainerSpec) -> tuple[Probe, str]:
-    """Which probe a container is, by what it is told; and the file that it is to write."""
-    words = list(spec.command)
-    for probe in SUITE.probes:
-        given = list(probe.arguments)
-        tail = words[len(words) - len(given) :] if given else []
-        started = ("--init-img" in words) == (probe.init is not None)
-        plain = probe.arguments or not {"--type", "--fa", "--vae-conv-direct"} & set(words)
-        if tail == given and started and plain and (probe.arguments != () or words[-1] != "--fa"):
-            return probe, words[words.index("--output") + 1]
-    raise AssertionError(words)
-
-
-def engine(backend: Backend, off: str = "", levels: int = 30) -> Callable[[ContainerSpec], Script]:
-    """Draws what was recorded; pictures that need the family `off` are so many levels off."""
-
-    def play(spec: ContainerSpec) -> Script:
-        probe, name = probe_of(spec)
-        harm = levels if off in probe.exercises[backend] else 0
-        said = STARTED + DRAWN if backend == "cuda" else DRAWN
-        return Script((("stdout", said),), {name: drawn(probe, harm)}, Exit(0, False, 0.5))
-
-    return play
 
 
 def outcome_of(runtime: FakeRuntime, backend: Backend = "cpu", probes: tuple[Probe, ...] = SUITE.probes) -> Result:

@@ -1,0 +1,76 @@
+"""A runtime's script that plays the engine in the self-test: sound, or with one kernel family broken."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+
+from sdrun.catalog.selftest import pictures_dir, selftest
+from sdrun.core.host import RuntimeFacts
+from sdrun.core.selftest import Backend, Probe
+from sdrun.launch.choosing import Wishes
+from sdrun.runtime.fake import Script
+from sdrun.runtime.protocol import ContainerSpec, Exit, LocalImage
+
+SUITE = selftest()
+STARTED = b"ggml_cuda_init: found 1 CUDA devices:\n  Device 0: NVIDIA L4, compute capability 8.9, VMM: yes\n"
+FELL_BACK = b"[INFO ] stable-diffusion.cpp:180  - No GPU device found, fallback to CPU backend\n"
+DRAWN = b"[INFO ] main.cpp:490  - 1/1 images saved\n"
+ABORTED = b"ggml-cuda/mmq.cuh:4242: fatal error\n"
+ON: dict[Backend, Wishes] = {"cpu": Wishes(gpu="none", allow_cpu=True), "cuda": Wishes()}
+HOST: dict[str, Any] = {
+    "schema": "sdrun.host/v1",
+    "platform": "linux/amd64",
+    "driver_version": "580.65.06",
+    "cuda_driver": "13.0",
+    "gpus": [{"index": 0, "uuid": "GPU-1", "name": "NVIDIA L4", "compute_capability": "8.9", "memory_mib": 24000, "mig": []}],
+}
+CUDA_LABELS = {
+    "io.sdrun.target": "cu124-sm89",
+    "io.sdrun.engine": "sdcpp-90e87bc",
+    "io.sdrun.platform": "linux/amd64",
+    "io.sdrun.toolkit": "12.4",
+    "io.sdrun.sass": "89",
+    "io.sdrun.ptx": "",
+    "io.sdrun.fatbin-compression": "none",
+}
+CUDA_IMAGE = LocalImage(f"sha256:{'d' * 64}", ("sdrun:sdcpp-90e87bc-cu124-sm89",), (), CUDA_LABELS, 10**9, "linux/amd64")
+CUDA_RUNTIME = RuntimeFacts("docker", "28.5.2", ("nvidia.com/gpu=GPU-1",))
+
+
+def drawn(probe: Probe, levels: int = 0, size: int = SUITE.size) -> bytes:
+    """The probe's recorded picture, every value so many levels off."""
+    with Image.open(pictures_dir() / probe.picture) as picture:
+        values = bytes((value + levels if value < 128 else value - levels) for value in picture.convert("RGB").tobytes())
+        other = Image.frombytes("RGB", picture.size, values).crop((0, 0, size, size))
+    buffer = io.BytesIO()
+    other.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def probe_of(spec: ContainerSpec) -> tuple[Probe, str]:
+    """Which probe a container is, by what it is told; and the file that it is to write."""
+    words = list(spec.command)
+    for probe in SUITE.probes:
+        given = list(probe.arguments)
+        tail = words[len(words) - len(given) :] if given else []
+        started = ("--init-img" in words) == (probe.init is not None)
+        plain = probe.arguments or not {"--type", "--fa", "--vae-conv-direct"} & set(words)
+        if tail == given and started and plain and (probe.arguments != () or words[-1] != "--fa"):
+            return probe, words[words.index("--output") + 1]
+    raise AssertionError(words)
+
+
+def engine(backend: Backend, off: str = "", levels: int = 30) -> Callable[[ContainerSpec], Script]:
+    """Draws what was recorded; pictures that need the family `off` are so many levels off."""
+
+    def play(spec: ContainerSpec) -> Script:
+        probe, name = probe_of(spec)
+        harm = levels if off in probe.exercises[backend] else 0
+        said = STARTED + DRAWN if backend == "cuda" else DRAWN
+        return Script((("stdout", said),), {name: drawn(probe, harm)}, Exit(0, False, 0.5))
+
+    return play
