@@ -46,18 +46,17 @@ from sdrun.fatbin.stream import ReadStream
 LINE = re.compile(r"^(ELF|PTX) file +[0-9]+: .*\.sm_([0-9]+[af]?)\.(?:cubin|ptx)$")
 
 
-def listed(cuobjdump: str, file: Path) -> tuple[Counter[tuple[str, str]], str, float]:
-    """Entries that cuobjdump lists by kind and arch, what it complained about, and its seconds."""
+def listed(cuobjdump: str, file: Path) -> tuple[Counter[tuple[str, str]], str]:
+    """Entries that cuobjdump lists by kind and arch, and what it complained about."""
     counts: Counter[tuple[str, str]] = Counter()
     complaints = []
-    begin = time.perf_counter()
     for option in ("--list-elf", "--list-ptx"):
         done = subprocess.run([cuobjdump, option, str(file)], capture_output=True, text=True, check=False)
         for line in done.stdout.splitlines():
             if found := LINE.match(line):
                 counts["cubin" if found[1] == "ELF" else "ptx", found[2].rstrip("f")] += 1
         complaints += [line for line in done.stderr.splitlines() if "fatal" in line or "error" in line.lower()]
-    return counts, "; ".join(complaints), time.perf_counter() - begin
+    return counts, "; ".join(complaints)
 
 
 def ours(file: Path) -> Counter[tuple[str, str]]:
@@ -93,7 +92,7 @@ def compare(cuobjdump: str, files: list[Path]) -> dict[str, object]:
     release = re.search(r"release ([0-9.]+)", version)
     rows: dict[str, object] = {}
     for file in files:
-        theirs, complaint, their_seconds = listed(cuobjdump, file)
+        theirs, complaint = listed(cuobjdump, file)
         mine = ours(file)
         document, cost = as_a_process(str(file))
         name = f"{file.parent.name}/{file.name}"
@@ -109,7 +108,6 @@ def compare(cuobjdump: str, files: list[Path]) -> dict[str, object]:
                 if mine[kind, arch] != theirs[kind, arch]
             },
             "cuobjdump_says": complaint,
-            "cuobjdump_seconds": round(their_seconds, 2),
             **cost,
             **{key: document[key] for key in ("sass", "ptx", "toolkit", "min_driver")},
         }
