@@ -69,7 +69,7 @@ def _nodes(file: YamlFile, row: Fields, products: Products, assumed: DriverVersi
         "Add its driver to the inventory, or say --assume-driver VERSION.",
     )
     kind = NodeKind(
-        platform=parse_platform(row.find("platform", str) or "linux/amd64"),
+        platform=row.find_parsed("platform", parse_platform) or "linux/amd64",
         gpus=tuple(_gpu(fields(file, value, path, _GPU), products) for path, value in row.items("gpus")),
         driver=taken,
         cuda=row.find_parsed("cuda", CudaVersion.parse),

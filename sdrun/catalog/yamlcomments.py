@@ -72,13 +72,14 @@ def comments(text: str) -> Comments:
 def split_comment(line: str) -> tuple[str, str]:
     """The line before its comment, and the comment from `#` on; empty where there is none. A `#` within quotes, or without a
     blank before it, begins none (YAML 1.2, section 6.6)."""
-    quote, escaped = "", False
+    quote, skipped = "", False
     for place, character in enumerate(line):
-        if escaped:
-            escaped = False
+        if skipped:
+            skipped = False
         elif quote:
-            escaped = character == "\\" and quote == '"'
-            quote = "" if character == quote else quote
+            doubled = quote == "'" and line[place : place + 2] == "''"
+            skipped = doubled or (quote == '"' and character == "\\")
+            quote = "" if character == quote and not doubled else quote
         elif character in "\"'" and (not line[:place].strip() or line[place - 1] in " [,{"):
             quote = character
         elif character == "#" and (place == 0 or line[place - 1] in " \t"):

@@ -142,9 +142,10 @@ def manifests(
     lock = locked(lock_file)
     rows = chosen(lock, classes or ())
     asked = Asked(kind, form, model, prompt, prompts, tuple(engine_args or ()), fit)
+    written_as = asked.checked_format
     load = load_for(console, asked, lock.engine, rows)
     cluster = Cluster(namespace, model_claim, out_claim, replicas, lock.tolerate, tools_image)
-    made = files(rows, load, asked.checked_format, cluster)
+    made = files(rows, load, written_as, cluster)
     write(output, made)
     for row in rows:
         console.note(f"{row.name}: {row.image.target} on {len(row.nodes)} nodes; {row.reason}")

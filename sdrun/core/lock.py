@@ -4,7 +4,7 @@ without the index it came from."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sdrun.core.capability import ComputeCapability
 from sdrun.core.fleet import FleetPlan, NodeClass
@@ -91,7 +91,7 @@ def _locked(row: NodeClass, mixed: Sequence[Node]) -> LockedClass:
     own = "class-label" in row.selectors
     return LockedClass(
         name=row.name,
-        image=row.image,
+        image=replace(row.image, tag=None, size_bytes=None),  # the digest says all
         code_path=row.code_path,
         reason=row.reason,
         capabilities=row.capabilities,

@@ -37,7 +37,8 @@ def check_fleet(
     if holds is not None:
         found += _gone(lock, holds)
     if index is not None:
-        found += [*_published(lock, index), *_better(lock, live, index, facts)]
+        known = {name for finding in found for name in finding.nodes if finding.id == "node-served"}
+        found += [*_published(lock, index), *_better(lock, live, index, facts, known)]
     return Checked(tuple(sorted(found, key=lambda finding: -finding.exit_code)))
 
 
@@ -94,6 +95,8 @@ class _Judge:
         rows = [row for row in self._lock.classes if row.capabilities == kind.capabilities]
         alike = [row for row in rows if (row.resource, row.mig, row.image.platform) == (kind.resource, kind.mig, kind.platform)]
         taking = [row for row in alike if self._refusal(kind, [row]) is None]
+        if taking and before != "-":
+            return "node-served", 0, f"No image ran there when the lock was made; class {taking[0].name} would.", _AGAIN
         if any(kind.selector in row.selectors and kind.selector != "class-label" for row in taking):
             return "node-new", 0, f"A new node that class {taking[0].name} takes in.", _AGAIN
         if taking:
@@ -161,18 +164,18 @@ def _published(lock: Lock, index: Index) -> list[Finding]:
     return found
 
 
-def _better(lock: Lock, live: Sequence[Node], index: Index, facts: CudaFacts) -> list[Finding]:
-    """Nodes that would get another target today."""
+def _better(lock: Lock, live: Sequence[Node], index: Index, facts: CudaFacts, known: set[str]) -> list[Finding]:
+    """Nodes that would get another target today; of those that got none, those that are not `known` yet."""
     plan = plan_fleet(live, index, facts, allow_jit=lock.allow_jit)
     pinned = {name: row for row in lock.classes for name in row.nodes}
     told: dict[tuple[str, str], list[str]] = {}
-    served = []
+    served, refused = [], {refusal.node for refusal in lock.refused}
     for row in plan.classes:
         for name in row.names:
             home = pinned.get(name)
             if home is not None and home.image.target != row.image.target:
                 told.setdefault((home.image.target, row.image.target), []).append(name)
-            elif home is None and name in {refusal.node for refusal in lock.refused}:
+            elif home is None and name in refused - known:
                 served.append(name)
     found = [
         Finding("better-image", 0, f"Pinned is {old}; today {new} would be chosen.", _AGAIN, tuple(names))

@@ -17,6 +17,7 @@ START_MINUTES = 30
 MODELS_FOLDER, OUT_FOLDER = "/srv/sdrun/models", "/srv/sdrun/out"
 _RAM_BESIDE_MODEL_MIB = 2048  # what the engine takes beside the weights it holds in RAM (bench/results/fit_h100.json)
 _UNKNOWN_MODEL_MIB = 14336
+_JIT = {"CUDA_CACHE_DISABLE": "0", "CUDA_CACHE_PATH": "/jit"}  # what the driver compiled is kept
 _OBJECTS = {"server": "sdrun-server", "job": "sdrun-job", "prompts": "sdrun-prompts"}
 
 
@@ -140,6 +141,7 @@ def _host(row: LockedClass, load: Workload, limits: Limits) -> dict[str, Any]:
     return _shared(load) | {
         "row": row,
         "arguments": load.by_class.get(row.name, load.arguments),
+        "variables": {**load.environment, **(_JIT if row.code_path == "ptx-jit" else {})},
         "unit": _OBJECTS[load.kind],
         "pids_limit": limits.pids,
         "stack_bytes": limits.stack_bytes,
