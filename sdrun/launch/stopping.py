@@ -6,8 +6,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from types import FrameType
 
+# Seconds in which a second signal is the first one told twice: timeout(1) and some supervisors signal a program and its group.
+_TWICE = 0.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -33,15 +36,26 @@ def stoppable() -> Iterator[None]:
 @contextmanager
 def drainable(begin: Callable[[], bool]) -> Iterator[None]:
     """As `stoppable`, but the first signal calls `begin`, in the main thread and wherever it happens to be; only where that
-    answers False, and from the second signal on, is KeyboardInterrupt raised."""
+    answers False, and with the second signal, is KeyboardInterrupt raised."""
     with stoppable():
         mine = [number for number in _SIGNALS if signal.getsignal(number) is _raise]
 
-        def first(number: int, frame: FrameType | None) -> None:
+        def stop(number: int, frame: FrameType | None) -> None:
             for own in mine:
                 signal.signal(own, _raise)
+            _raise(number, frame)
+
+        def first(number: int, frame: FrameType | None) -> None:
+            begun = monotonic()
+
+            def again(number: int, frame: FrameType | None) -> None:
+                if monotonic() - begun >= _TWICE:
+                    stop(number, frame)
+
+            for own in mine:
+                signal.signal(own, again)
             if not begin():
-                _raise(number, frame)
+                stop(number, frame)
 
         for number in mine:
             signal.signal(number, first)
@@ -49,8 +63,7 @@ def drainable(begin: Callable[[], bool]) -> Iterator[None]:
             yield
         finally:
             for number in mine:
-                if signal.getsignal(number) is first:
-                    signal.signal(number, _raise)
+                signal.signal(number, _raise)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -199,6 +199,8 @@ def test_a_picture_that_takes_too_long_is_cut_off(seconds: str, serve: Serve) ->
     name = server.container
     server.process.send_signal(signal.SIGTERM)
     if seconds == "600":
+        assert server.refuses()
+        time.sleep(0.6)  # sooner it would be the same signal, told twice
         server.process.send_signal(signal.SIGINT)
     assert server.process.wait(60) == 130
     asking.join(60)

@@ -210,6 +210,8 @@ def test_a_request_that_takes_too_long_is_told(runtime: ServerRuntime, relay: Re
 
 
 def test_a_second_signal_does_not_wait(runtime: ServerRuntime, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdrun.launch.stopping._TWICE", 0.0)
+
     def drain(self: Relay, grace: float) -> int:
         os.kill(os.getpid(), signal.SIGINT)
         runtime.end.wait(20)

@@ -59,14 +59,19 @@ def test_another_thread_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_first_signal_drains_and_the_second_raises(number: signal.Signals) -> None:
+def test_the_first_signal_drains_and_the_second_raises(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("sdrun.launch.stopping.monotonic", lambda: clock[0])
     before = signal.getsignal(number)
     begun: list[int] = []
 
     def run() -> None:
         with drainable(lambda: not begun.append(1)):
             os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)  # at once: the same one, told twice
+            os.kill(os.getpid(), signal.SIGTERM)
             assert begun == [1]
+            clock[0] += 1
             os.kill(os.getpid(), number)
             raise AssertionError("not reached")
 
