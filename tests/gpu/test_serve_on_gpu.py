@@ -1,5 +1,5 @@
-"""`sdrun serve` on a real GPU: the device it names, a picture, and its end. Needs a GPU, and an image for it in the runtime or an
-index (SDRUN_INDEX)."""
+"""`sdrun serve` on a real GPU: the device it names, a picture, and its end. Needs a GPU, and an image for it in the runtime
+or an index (SDRUN_INDEX)."""
 
 from __future__ import annotations
 

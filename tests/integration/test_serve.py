@@ -130,6 +130,8 @@ def test_both_languages_draw_what_generate_draws(
         environment["SDRUN_RUNTIME"] = "podman"
         environment["CONTAINER_HOST"] = f"unix://{request.getfixturevalue('podman_socket')}"
     server = serve()
+    if which == "podman" and not server.url and "network" in (work / "err0.txt").read_text():
+        pytest.skip(f"podman has no network for containers here: {(work / 'err0.txt').read_text()[-300:]}")
     name = server.container
     assert server.url.startswith("http://127.0.0.1:")
     openai = server.post("/v1/images/generations", {"prompt": "a red fox", "size": "64x64", "n": 1})

@@ -17,6 +17,7 @@ import yaml
 from sdrun.catalog.ci import ci
 from sdrun.catalog.targets import targets
 from sdrun.catalog.workflows import workflows
+from sdrun.cli.main import main
 from sdrun.errors import BadConfiguration
 from sdrun.render.matrix import as_github, rows_of
 from sdrun.render.workflow import render_workflows
@@ -136,6 +137,32 @@ def test_a_row_of_any_text_stays_a_value() -> None:
 def test_what_is_no_matrix_is_refused(document: object) -> None:
     with pytest.raises(ValueError, match="is no matrix"):
         rows_of(document)
+
+
+def sdrun(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """The exit code of the command line."""
+    monkeypatch.setattr("sys.argv", ["sdrun", "render", *words])
+    return main()
+
+
+def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, out = tmp_path / "rows.json", tmp_path / "out"
+    rows.write_text(json.dumps({"include": ROWS}))
+    assert sdrun(monkeypatch, "--ci", "gitlab-images", "--rows", str(rows), "-o", str(out), "--json") == 0
+    (written,) = json.loads(capsys.readouterr().out)["rendered"]
+    assert Path(written["workflow"]).read_text() == GITLAB["images.gitlab-ci.yml"]
+    rows.write_text("{}")
+    for words, code in (
+        (("--ci", "gitlab-images", "--rows", str(rows)), 8),
+        (("--ci", "gitlab-images"), 2),
+        (("--ci", "github", "--rows", str(rows)), 2),
+        (("--ci", "github", "cpu"), 2),
+        (("--ci", "jenkins"), 2),
+        ((), 2),
+        (("--ci", "github", "-o", str(rows / "below")), 2),
+    ):
+        assert sdrun(monkeypatch, "-o", str(out), *words) == code, words
+    assert [path.name for path in out.iterdir()] == ["images.gitlab-ci.yml"]
 
 
 def test_faults_of_the_pins_are_told_together(tmp_path: Path) -> None:
