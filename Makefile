@@ -16,6 +16,7 @@ quickstart:
 test: $(VENV)/.dev runtime lint
 	$(BIN)/sdrun build cpu
 	@tools/buildx.sh $(BIN)
+	@tools/loopback-registry.sh $(BIN)
 	@tools/from-debian.sh $(BIN) podman usr/libexec/podman/quadlet
 	$(BIN)/pytest -n 2 -m "not gpu" --cov=sdrun.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -38,7 +38,7 @@ class Manifest:
     digest: str
     media_type: str
     body: bytes
-    etag: str = ""
+    etag: str = field(default="", compare=False)
 
     @property
     def document(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from sdrun import __version__
+from sdrun.errors import VerificationFailed
 from sdrun.registry.faults import Broken, broken
 from sdrun.registry.trust import context, folders
 
@@ -97,6 +98,7 @@ class Transport:
         self._plain_allowed = plain_allowed and not any(True for _ in folders(trusted, environ))
         self._scheme = "https"
         self._open: dict[tuple[str, str], HTTPConnection] = {}
+        self._spent: list[HTTPConnection] = []  # good for the answer that is being read, and for no other
 
     @property
     def scheme(self) -> str:
@@ -121,14 +123,23 @@ class Transport:
 
     def close(self) -> None:
         """Gives back the connections; a process that ends need not."""
-        for connection in self._open.values():
+        for connection in (*self._open.values(), *self._spent):
             connection.close()
         self._open.clear()
+        self._spent.clear()
 
     def _once(self, method: str, target: SplitResult, headers: Mapping[str, str], body: Body | None) -> Answer:
         """On a connection that was kept the other side may have hung up meanwhile: then once more on a new one."""
         if target.scheme not in ("http", "https"):
             raise Broken(f"{self._trusted} leads to a {target.scheme} address")
+        if target.scheme == "http" and self._scheme == "https":
+            raise VerificationFailed(
+                f"{self._trusted} leads to {target.netloc} without TLS, where a login could be read on the way",
+                "Behind a proxy the registry must be told of it: X-Forwarded-Proto: https.",
+                id="registry-failed",
+            )
+        while self._spent:
+            self._spent.pop().close()
         kept = (target.scheme, target.netloc) in self._open
         try:
             return self._send(method, target, headers, body)
@@ -184,6 +195,7 @@ class Transport:
 
         if not keep or response.will_close:
             self._open.pop((target.scheme, target.netloc), None)
+            self._spent.append(connection)
         headers = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, headers, target.geturl(), response, drop, target.netloc)
 
