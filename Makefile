@@ -45,6 +45,7 @@ bench: $(VENV)/.dev runtime
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/overhead.py 10 --record
 	$(BIN)/python bench/resolve.py --record
+	$(BIN)/python bench/fleet.py --record
 	$(BIN)/python bench/tiny_model.py
 	$(BIN)/python bench/downloads.py
 

@@ -78,11 +78,9 @@ class NodeKind:
         return min(known) if known and len(known) == len(sizes) else None
 
     def host(self) -> HostFacts:
-        """The host facts to resolve: one GPU of each kind, handed over by a device plugin."""
-        gpus = tuple(
-            Gpu(number, f"GPU-{number}", gpu.product, gpu.capability, gpu.memory_mib or 0)
-            for number, gpu in enumerate(self.gpus)
-        )
+        """The host facts to resolve: one GPU of each kind, handed over by a device plugin. Memory is left out: it chooses
+        among a host's GPUs, and here a pod may be given any."""
+        gpus = tuple(Gpu(number, f"GPU-{number}", gpu.product, gpu.capability, 0) for number, gpu in enumerate(self.gpus))
         return HostFacts(self.platform, self.driver, self.cuda, gpus, tegra=self.tegra, runtime=_RUNTIME, probe="labels")
 
 

@@ -10,6 +10,7 @@ from sdrun.core.code import match
 from sdrun.core.driver import combined
 from sdrun.core.facts import CudaFacts, Floor
 from sdrun.core.fleet import FleetPlan, NodeClass, Refused
+from sdrun.core.host import HostFacts
 from sdrun.core.index import Index, IndexImage
 from sdrun.core.node import SELECTORS, Node, NodeKind, Trouble
 from sdrun.core.plan import Plan, Refusal
@@ -44,12 +45,13 @@ def plan_fleet(
     """
     ordered = sorted(nodes, key=lambda node: natural(node.name))
     answers: dict[NodeKind, Plan | Trouble] = {}
+    resolved: dict[HostFacts, Plan | Trouble] = {}  # kinds that differ in what the resolver does not look at share an answer
     groups: dict[tuple[object, ...], list[Node]] = {}
     plans: dict[tuple[object, ...], tuple[NodeKind, Plan]] = {}  # of each class the one for its oldest driver
     refused = []
     for node in ordered:
         if node.kind not in answers:
-            answers[node.kind] = _answer(node.kind, index, facts, allow_jit=allow_jit)
+            answers[node.kind] = _answer(node.kind, index, facts, resolved, allow_jit=allow_jit)
         answer = answers[node.kind]
         if isinstance(answer, Trouble):
             refused.append(Refused(node, answer))
@@ -68,11 +70,16 @@ def plan_fleet(
     return FleetPlan(index.engine, classes, tuple(refused), _notes(ordered, {*TOLERATED, *tolerate}))
 
 
-def _answer(kind: NodeKind, index: Index, facts: CudaFacts, *, allow_jit: bool) -> Plan | Trouble:
+def _answer(
+    kind: NodeKind, index: Index, facts: CudaFacts, resolved: dict[HostFacts, Plan | Trouble], *, allow_jit: bool
+) -> Plan | Trouble:
     if kind.trouble is not None:
         return kind.trouble
-    answer = resolve(kind.host(), index, policy_for(kind, allow_jit=allow_jit), facts)
-    return _told(answer) if isinstance(answer, Refusal) else answer
+    host = kind.host()
+    if host not in resolved:
+        answer = resolve(host, index, policy_for(kind, allow_jit=allow_jit), facts)
+        resolved[host] = _told(answer) if isinstance(answer, Refusal) else answer
+    return resolved[host]
 
 
 def _told(refusal: Refusal) -> Trouble:
