@@ -1,7 +1,7 @@
 """Training of text encoder and transformer by rectified flow, at the noise levels that the engine's sampler visits.
 
 Masters are kept in float32; the networks compute with copies in bfloat16. In the last part of the training the copies are first
-rounded as Q4_0 rounds (`quantize.rounded`), so the masters learn weights that survive it; gradients pass straight through.
+rounded as Q4_0 rounds (`rounding.rounded`), so the masters learn weights that survive it; gradients pass straight through.
 The first part of the training sees only the first tokens of the padded text, which is faster; the rest sees all, as the
 engine does.
 """
@@ -21,7 +21,8 @@ from models.shapes import words
 from models.shapes.export import quantized
 from models.shapes.muon import Muon
 from models.shapes.network import ROW, TEXT_LENGTH, Size, TextEncoder, Transformer, pack
-from models.shapes.quantize import BLOCK, rounded
+from models.shapes.quantize import BLOCK
+from models.shapes.rounding import rounded
 from models.shapes.sampling import shifted
 from models.shapes.scenes import PHRASINGS, PROMPT_LENGTH, Scenes
 
@@ -67,10 +68,14 @@ def _orthogonal(name: str, value: Tensor) -> bool:
 
 
 class Trainee:
-    """Networks in training: masters, their average, and the optimizers' memory."""
+    """Networks in training: masters, their average, and the optimizers' memory.
+
+    `text` is how many tokens of the padded text the last step saw: the networks draw well with just that many.
+    """
 
     def __init__(self, networks: Networks, device: torch.device, plan: Plan) -> None:
         self.plan, self.step, self.progress = plan, 0, 0.0
+        self.text = PROMPT_LENGTH
         self.names = [name for name, _ in networks.named_parameters()]
         self.masters = [value.detach().clone().float().to(device) for value in networks.parameters()]
         self.average = [value.clone() for value in self.masters]
@@ -124,6 +129,7 @@ class Trainee:
     def restore(self, state: dict[str, Any]) -> None:
         """Takes back what `state` gave; without optimizers' memory where there is none."""
         self.step, self.progress = state["step"], state["progress"]
+        self.text = TEXT_LENGTH if self.progress > self.plan.whole_text else PROMPT_LENGTH
         torch._foreach_copy_(self.masters, [value.to(self.masters[0].device) for value in state["masters"]])
         torch._foreach_copy_(self.average, [value.to(self.masters[0].device) for value in state["average"]])
         if "adam" in state:
@@ -199,10 +205,11 @@ def fit(
             if now and not stages[name]:
                 stages[name] = True
                 log(f"step {trainee.step}, progress {trainee.progress:.3f}: {name} from here on")
+        trainee.text = TEXT_LENGTH if whole else PROMPT_LENGTH
         trainee.publish(trainee.masters, trainee.copies, rounding)
         trainee.networks.zero_grad(set_to_none=True)
         try:
-            loss = loss_of(trainee.networks, *batches.draw(batch, TEXT_LENGTH if whole else PROMPT_LENGTH))
+            loss = loss_of(trainee.networks, *batches.draw(batch, trainee.text))
             loss.backward()
         except torch.OutOfMemoryError:
             if batch < 32:

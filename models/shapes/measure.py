@@ -27,7 +27,7 @@ from models.shapes.autoencoder import Autoencoder
 from models.shapes.export import TYPES, files, load, networks
 from models.shapes.grammar import read, say
 from models.shapes.judge import Verdict, judge
-from models.shapes.network import Size, TextEncoder, Transformer
+from models.shapes.network import TEXT_LENGTH, Size, TextEncoder, Transformer
 from models.shapes.sampling import noise, pictures, sample
 from models.shapes.scene import Spec
 from models.shapes.scene import sample as specification
@@ -107,12 +107,13 @@ def draw(
     seeds: Sequence[int],
     pixels: int,
     batch: int,
+    length: int = TEXT_LENGTH,
 ) -> npt.NDArray[np.uint8]:
-    """Pictures of prompts, one seed each."""
+    """Pictures of prompts, one seed each, the text padded to `length`."""
     out = []
     for start in range(0, len(said), batch):
         part = slice(start, start + batch)
-        out.append(pictures(autoencoder, sample(text, transformer, said[part], noise(seeds[part], pixels))))
+        out.append(pictures(autoencoder, sample(text, transformer, said[part], noise(seeds[part], pixels), length=length)))
     return np.concatenate(out)
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 BLOCK = 32
 BLOCK_BYTES = 18
@@ -31,13 +29,3 @@ def from_q4_0(data: bytes) -> npt.NDArray[np.float32]:
     scale = blocks[:, :2].copy().view(np.float16).astype(np.float32)
     levels = np.concatenate([blocks[:, 2:] & 15, blocks[:, 2:] >> 4], 1).astype(np.float32) - 8
     return (levels * scale).reshape(-1)
-
-
-def rounded(weights: Tensor) -> Tensor:
-    """What is left of a tensor after Q4_0, in float32; for training with the quantisation in view."""
-    rows = weights.float().reshape(-1, BLOCK)
-    largest = rows.gather(1, rows.abs().argmax(1, keepdim=True))
-    scale = largest / -8
-    inverse = torch.where(scale != 0, 1 / scale, 0)
-    levels = (rows * inverse + 8.5).trunc().clamp(max=15) - 8
-    return (levels * scale.half().float()).reshape(weights.shape)

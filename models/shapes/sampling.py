@@ -70,10 +70,20 @@ def text_rows(prompts: Sequence[str], length: int = TEXT_LENGTH) -> tuple[Tensor
 
 
 @torch.no_grad()
-def sample(text: TextEncoder, transformer: Transformer, prompts: Sequence[str], start: Tensor, steps: int = STEPS) -> Tensor:
-    """Latents [n, 16, h, w] from the noise `start`, by Euler's method, without guidance (cfg 1), as in the engine."""
+def sample(
+    text: TextEncoder,
+    transformer: Transformer,
+    prompts: Sequence[str],
+    start: Tensor,
+    steps: int = STEPS,
+    length: int = TEXT_LENGTH,
+) -> Tensor:
+    """Latents [n, 16, h, w] from the noise `start`, by Euler's method, without guidance (cfg 1), as in the engine.
+
+    The engine pads the text to TEXT_LENGTH tokens; another `length` is for networks that have been trained with that.
+    """
     weight = transformer.img_in.weight
-    rows, lengths = (value.to(weight.device) for value in text_rows(prompts))
+    rows, lengths = (value.to(weight.device) for value in text_rows(prompts, length))
     seen = text(rows, lengths, int(lengths.max()))
     x = pack(start.to(weight.device, torch.float32))
     levels = sigmas(steps).to(weight.device)

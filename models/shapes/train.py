@@ -133,7 +133,7 @@ def autoencoder_and_latents(run: Run, scenes: Scenes, device: torch.device) -> t
 
 
 def looker(run: Run, pool: Pool, trainee: Trainee, autoencoder: Autoencoder, device: torch.device) -> Callable[[bool], None]:
-    """A function that draws with the averaged weights, judges and logs."""
+    """A function that draws with the averaged weights, and the text as long as training sees it, judges and logs."""
     chosen = prompts(20 if run.options.small else 100, seed=7)
     kinds, said, specs = ([row[part] for row in chosen] for part in range(3))
     networks = Networks(run.size).to(device, trainee.copies[0].dtype).eval()
@@ -144,13 +144,16 @@ def looker(run: Run, pool: Pool, trainee: Trainee, autoencoder: Autoencoder, dev
         rounding = trainee.progress >= trainee.plan.quantize
         trainee.publish(trainee.average, values, rounding)
         seeds = list(range(100, 100 + len(said)))
-        drawn = draw(networks.llm, networks.diffusion, autoencoder, said, seeds, run.options.pixels, 100)
+        drawn = draw(networks.llm, networks.diffusion, autoencoder, said, seeds, run.options.pixels, 100, trainee.text)
         rows = table(kinds, verdicts(pool, specs, drawn))
         parts = {part: round(100 * value) for part, value in rows["all"].items() if part != "pictures"}
         each = ", ".join(f"{kind} {100 * row['ok']:.0f}" for kind, row in rows.items())
-        run.log(f"LOOK step {trainee.step}: {each} % right; parts {parts}; {time.monotonic() - begin:.1f} s")
+        at = f"step {trainee.step}, {trainee.text} tokens of text"
+        run.log(f"LOOK {at}: {each} % right; parts {parts}; {time.monotonic() - begin:.1f} s")
         if sheet:
-            drawn = draw(networks.llm, networks.diffusion, autoencoder, SHEET, range(1, 25), run.options.pixels, 100)
+            drawn = draw(
+                networks.llm, networks.diffusion, autoencoder, SHEET, range(1, 25), run.options.pixels, 100, trainee.text
+            )
             contact(drawn, 6, run.out / "sheet-training.png")
             run.log(f"contact sheet after step {trainee.step}\n{show(rows)}")
 

@@ -2,8 +2,9 @@
 
     python -m models.shapes.twin ENGINE [WEIGHTS] [--type f32|f16|q4_0] [--pixels 256]
 
-ENGINE is a command that behaves like sd-cli. Without WEIGHTS the networks get random ones, so this can be asked before any
-training. Prints the mean absolute difference of all colour values, 0..255, for each prompt; more than BOUND fails.
+ENGINE is a command that behaves like sd-cli. WEIGHTS is a folder with what train.py leaves, or with the GGUF files, which are
+taken as they are, whatever --type (then only the bound) says. Without it the networks get random weights, so this can be asked
+before any training. Prints the mean absolute difference of all colour values, 0..255, for each prompt; more than BOUND fails.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ import torch
 from PIL import Image
 
 from models.shapes.autoencoder import Autoencoder
-from models.shapes.export import TYPES, files, load, named, networks
+from models.shapes.export import ROLES, TYPES, files, load, named, networks
 from models.shapes.network import Size, TextEncoder, Transformer
 from models.shapes.sampling import noise, pictures, sample
-from sdrun.models.gguf import GgmlType
 
 BOUND = {"f32": 0.3, "f16": 1.0, "q4_0": 4.0}  # measured on random weights: see README.md
 PROMPTS = ("a red circle left of a blue square", "3 little moons on a dark blue background", "", "A picture of a green heart.")
@@ -52,23 +52,29 @@ def random_weights(size: Size, seed: int) -> tuple[TextEncoder, Transformer, Aut
     return text, transformer, autoencoder
 
 
-def drawn(engine: list[str], folder: Path, prompt: str, seed: int, pixels: int) -> np.ndarray:
-    """The engine's picture."""
-    out = folder / "picture.png"
+def drawn(engine: list[str], folder: Path, out: Path, prompt: str, seed: int, pixels: int) -> np.ndarray:
+    """The picture that the engine draws with the GGUF files in `folder`, also written to `out`. Raises CalledProcessError."""
     out.unlink(missing_ok=True)
     argv = [
         *engine,
         "--diffusion-model",
-        f"{folder}/diffusion.gguf",
+        f"{folder}/shapes-diffusion.gguf",
         "--llm",
-        f"{folder}/llm.gguf",
+        f"{folder}/shapes-llm.gguf",
         "--tae",
-        f"{folder}/tae.gguf",
+        f"{folder}/shapes-tae.gguf",
     ]
     argv += ["-p", prompt, "-s", str(seed), "--steps", "8", "--cfg-scale", "1", "-W", str(pixels), "-H", str(pixels)]
     subprocess.run([*argv, "-t", "2", "-o", str(out)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with Image.open(out) as picture:
         return np.asarray(picture.convert("RGB"))
+
+
+def given(folder: Path | None, name: str, size: Size) -> dict[str, bytes]:
+    """The GGUF file of each role: those in the folder, or made of its weights or of random ones in the type of that name."""
+    if folder and (folder / "shapes-diffusion.gguf").exists():
+        return {role: (folder / f"shapes-{role}.gguf").read_bytes() for role in ROLES}
+    return files(load(folder) if folder else named(*random_weights(size, 1)), TYPES[name])
 
 
 def main() -> None:
@@ -80,18 +86,17 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=64)
     options = parser.parse_args()
     size = Size()
-    weights = load(options.weights) if options.weights else named(*random_weights(size, 1))
-    parts = files(weights, GgmlType(TYPES[options.type]))
+    parts = given(options.weights, options.type, size)
     nets = networks(parts, size)
     worst = 0.0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for role, data in parts.items():
-            (folder / f"{role}.gguf").write_bytes(data)
+            (folder / f"shapes-{role}.gguf").write_bytes(data)
         for seed, prompt in enumerate(PROMPTS, 7):
             latent = sample(nets[0], nets[1], [prompt], noise([seed], options.pixels))
             ours = pictures(nets[2], latent)[0].astype(float)
-            theirs = drawn(options.engine, folder, prompt, seed, options.pixels).astype(float)
+            theirs = drawn(options.engine, folder, folder / "picture.png", prompt, seed, options.pixels).astype(float)
             difference = float(np.abs(ours - theirs).mean())
             worst = max(worst, difference)
             print(f"{difference:6.3f} of 255, deviation of the picture {theirs.std():5.1f}: {prompt!r}")
