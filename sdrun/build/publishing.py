@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,6 +39,8 @@ from sdrun.resources import cache_root
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage
 
 Say = Callable[[str], None]
+_PREFIX = "publish-"
+_LEFT_OVER_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def push_image(image: LocalImage, runtime: ContainerRuntime, publication: Public
         )
     clock.lap("prove")
     with (
-        tempfile.TemporaryDirectory(dir=_folder(cache_root() / "contexts"), prefix="publish-") as name,
+        tempfile.TemporaryDirectory(dir=_swept(cache_root() / "contexts"), prefix=_PREFIX) as name,
         disk_errors(Path(name)),
     ):
         folder = Path(name)
@@ -200,6 +204,11 @@ class _Clock:
         self._last = now
 
 
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+def _swept(folder: Path) -> Path:
+    """The folder, made if need be, without what publishers that were killed have left in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another publisher may be sweeping, too
+            if time.time() - old.stat().st_mtime > _LEFT_OVER_S:
+                shutil.rmtree(old)
+    return folder

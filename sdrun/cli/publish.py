@@ -59,27 +59,54 @@ def command(
 
     A tag is given once and never moved. Cut off at any point, the old index is whole; publishing again goes on.
     """
-    from sdrun.build.publishing import tag_image
-    from sdrun.cli.publishing import Pushing, dry_lines, read_pushed
+    from sdrun.errors import Interrupted
+    from sdrun.launch.stopping import stoppable
 
     console: Console = ctx.obj
     _check_ways(selector, pushed, index_only)
     publication = _publication(console, registry, compression, None if dry_run else key, keyless and not dry_run)
-    if index_only:
-        written = _indexed(console, publication, engine or _newest_engine(), [], refresh=True, dry_run=dry_run)
-        _print(console, publication, [], [written], as_json)
-        return
-    if selector is not None and dry_run:
-        console.result("\n".join(dry_lines(console, publication, selector)))
-        return
-    if selector is not None:
-        outcomes = Pushing(console, publication, no_build, skip_existing).all(selector)
-    else:
-        outcomes = read_pushed(publication, pushed or [])
+    try:
+        with stoppable():
+            if index_only:
+                written = _indexed(console, publication, engine or _newest_engine(), [], refresh=True, dry_run=dry_run)
+                _print(console, publication, [], [written], as_json)
+            elif selector is not None and dry_run:
+                _print_dry(console, publication, selector)
+            else:
+                outcomes = _outcomes(console, publication, selector, pushed or [], no_build, skip_existing)
+                _tag_and_index(console, publication, outcomes, by_digest=by_digest, dry_run=dry_run, as_json=as_json)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; the index is as it was, or as it should be", "Run the same command again.") from None
+    finally:
+        publication.registry.close()
+
+
+def _print_dry(console: Console, publication: Publication, selector: str) -> None:
+    from sdrun.cli.publishing import dry_lines
+
+    console.result("\n".join(dry_lines(console, publication, selector)))
+
+
+def _outcomes(
+    console: Console, publication: Publication, selector: str | None, pushed: list[Path], no_build: bool, skip_existing: bool
+) -> list[Outcome]:
+    """The images, pushed by digest now or before."""
+    from sdrun.cli.publishing import Pushing, read_pushed
+
+    if selector is None:
+        return read_pushed(publication, pushed)
+    return Pushing(console, publication, no_build, skip_existing).all(selector)
+
+
+def _tag_and_index(
+    console: Console, publication: Publication, outcomes: list[Outcome], *, by_digest: bool, dry_run: bool, as_json: bool
+) -> None:
+    from sdrun.build.publishing import tag_image
+
     indexes: list[Written] = []
-    if not by_digest and not dry_run:
-        outcomes = [tag_image(outcome, publication) for outcome in outcomes]
     if not by_digest:
+        if not dry_run:
+            outcomes = [tag_image(outcome, publication) for outcome in outcomes]
         for name in sorted({outcome.engine for outcome in outcomes}):
             own = [outcome for outcome in outcomes if outcome.engine == name]
             indexes.append(_indexed(console, publication, name, own, refresh=False, dry_run=dry_run))
