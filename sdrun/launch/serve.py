@@ -7,6 +7,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from sdrun.errors import EngineFailed, Interrupted, RuntimeUnavailable, SdrunError
@@ -168,7 +169,8 @@ class _Server:
             work()
         except Exception as fault:  # noqa: BLE001 (it is raised again, in the thread that asked for the run)
             self._error = fault
-            self._runtime.remove(self._name)
+            with suppress(RuntimeUnavailable):  # then the run itself ends of it
+                self._runtime.remove(self._name)
 
     def _wait(self) -> None:
         """Until the server answers, or has gone; then opens its address."""

@@ -13,6 +13,7 @@ import http.client
 import ipaddress
 import socket
 import threading
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -95,6 +96,7 @@ class Relay:
         self._server: asyncio.Server | None = None
         self._target = ("", 0)
         self._links: dict[asyncio.Task[None], _Link] = {}
+        self._drains: set[asyncio.Task[int]] = set()
 
     @property
     def url(self) -> str:
@@ -122,8 +124,12 @@ class Relay:
             raise _not_bound(fault, self._host, self.port) from None
 
     def drain(self, grace: float) -> int:
-        """Takes no more connections and waits at most `grace` seconds for the answers that are due; how many still are."""
-        return asyncio.run_coroutine_threadsafe(self._drain(grace), self._loop).result()
+        """Takes no more connections and waits at most `grace` seconds for the answers that are due; how many still are. Where
+        the relay is closed meanwhile, those that were open then."""
+        try:
+            return asyncio.run_coroutine_threadsafe(self._drain(grace), self._loop).result()
+        except CancelledError:
+            return len(self._links)
 
     def close(self) -> None:
         """Cuts what is open and gives back the port."""
@@ -139,13 +145,22 @@ class Relay:
         self._loop.run_until_complete(self._cut())
 
     async def _cut(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        links = list(self._links)
-        for task in links:
-            task.cancel()
-        await asyncio.gather(*links, return_exceptions=True)
+        await self._close_door()
+        # What asyncio itself is accepting at this moment ends by itself, and is then among the links.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others & {*self._links, *self._drains}:
+                task.cancel()
+            await asyncio.wait(others)
+            await asyncio.sleep(0)
         await asyncio.sleep(0)  # the last connections are given back in the loop's next round
+
+    async def _close_door(self) -> None:
+        if self._server is None or not self._server.is_serving():
+            return
+        # A connection that asyncio accepts in the very round in which its server closes would get lost open (3.11).
+        self._loop.remove_reader(self._socket.fileno())
+        await asyncio.sleep(0)
+        self._server.close()
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._accept, sock=self._socket)
@@ -154,7 +169,12 @@ class Relay:
         link = _Link(writer)
         task = self._loop.create_task(self._connect(link, reader))
         self._links[task] = link
-        task.add_done_callback(lambda done: self._links.pop(done, None))
+
+        def ended(done: asyncio.Task[None]) -> None:
+            self._links.pop(done, None)
+            writer.transport.abort()  # also of a task that was cancelled before it began
+
+        task.add_done_callback(ended)
 
     async def _connect(self, link: _Link, reader: asyncio.StreamReader) -> None:
         writers = [link.writer]
@@ -173,7 +193,7 @@ class Relay:
                 for writer in writers:  # what the client has not read yet is still sent
                     await writer.wait_closed()
         finally:
-            for writer in writers:
+            for writer in writers[1:]:
                 writer.transport.abort()
 
     async def _ask(self, link: _Link, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter) -> None:
@@ -193,8 +213,9 @@ class Relay:
             await link.writer.drain()
 
     async def _drain(self, grace: float) -> int:
-        assert self._server is not None  # only an open relay is drained
-        self._server.close()
+        if (this := asyncio.current_task()) is not None:
+            self._drains.add(this)
+        await self._close_door()
         until = self._loop.time() + grace
         while True:
             now = self._loop.time()

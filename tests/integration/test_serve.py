@@ -184,7 +184,7 @@ def test_a_picture_in_work_is_finished_and_the_next_refused(serve: Serve) -> Non
 
 
 @pytest.mark.parametrize("seconds", ["0.5", "600"])
-def test_a_picture_that_takes_too_long_is_cut_off(seconds: str, serve: Serve) -> None:
+def test_a_picture_that_takes_too_long_is_cut_off(seconds: str, serve: Serve, work: Path) -> None:
     """After the time it was given; at once by a second signal."""
     server = serve("--grace", seconds)
     ended: list[BaseException] = []
@@ -207,6 +207,9 @@ def test_a_picture_that_takes_too_long_is_cut_off(seconds: str, serve: Serve) ->
     assert server.process.wait(60) == 130
     asking.join(60)
     assert len(ended) == 1
+    told = (work / "err0.txt").read_text().splitlines()
+    assert told[-2].startswith("sdrun: stopped")
+    assert not {"Traceback (most recent call last):", "Task was destroyed but it is pending!"} & set(told)
     assert containers(name) == ""
 
 

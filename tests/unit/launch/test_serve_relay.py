@@ -218,3 +218,39 @@ def test_a_client_that_leaves_does_not_hold_a_drain_up(relay: Relay, engine: Eng
     with client(relay) as connection:
         assert ask(connection) == ANSWER
     assert relay.drain(20) == 0
+
+
+def test_closing_ends_a_drain(relay: Relay, engine: Engine) -> None:
+    """As on a second signal: at once, without a word on stderr about what was under way."""
+    relay.open(engine.address)
+    engine.gate.clear()
+    with client(relay) as connection:
+        connection.sendall(HEAD)
+        engine.asked.acquire()
+        left: list[int] = []
+        draining = threading.Thread(target=lambda: left.append(relay.drain(60)))
+        draining.start()
+        while True:  # until it drains
+            try:
+                client(relay).close()
+            except ConnectionRefusedError:
+                break
+            time.sleep(0.005)
+        relay.close()
+        draining.join(10)
+        assert not draining.is_alive()
+        assert connection.recv(1) == b""
+    assert len(left) == 1
+
+
+def test_closing_in_a_crowd(relay: Relay, engine: Engine) -> None:
+    """Connections at every stage: accepted or not yet, connected on or not yet, asked, answered. Nothing is left open (pytest
+    makes an error of what is)."""
+    relay.open(engine.address)
+    crowd = [client(relay) for _ in range(60)]
+    for connection in crowd[::3]:
+        connection.sendall(HEAD)
+    crowd += [client(relay) for _ in range(60)]
+    relay.close()
+    for connection in crowd:
+        connection.close()
