@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from sdrun.registry.referrers import IN_TOTO, SPDX, Statement
 _LICENCES = "usr/share/licenses/"
 _PIECE = 1 << 20
 _NONE = "NOASSERTION"
+_NOT_IN_IDS = re.compile(r"[^A-Za-z0-9.-]")  # SPDX 2.3, clause 7.2
 
 
 def statements(
@@ -67,7 +69,7 @@ def _bill(rootfs: Rootfs, labels: Mapping[str, str], engine: Engine, subject: st
 
 def _package(name: str, id: str, version: str, licence: str, purl: str = "", **more: object) -> dict[str, object]:
     row: dict[str, object] = {
-        "SPDXID": f"SPDXRef-{id}",
+        "SPDXID": f"SPDXRef-{_NOT_IN_IDS.sub('-', id)}",
         "name": name,
         "downloadLocation": _NONE,
         "filesAnalyzed": False,
@@ -116,7 +118,7 @@ def _file(rootfs: Rootfs, path: str, number: int) -> dict[str, object]:
     checksums = [("SHA1", sha1.hexdigest()), ("SHA256", sha256.hexdigest())]
     return {
         "SPDXID": f"SPDXRef-file-{number}",
-        "fileName": f"/{path}",
+        "fileName": f"./{path}",
         "checksums": [{"algorithm": name, "checksumValue": value} for name, value in checksums],
         "licenseConcluded": _NONE,
         "copyrightText": _NONE,

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from sdrun.build.statements import provenance, statements
+from sdrun.build.statements import _package, provenance, statements
 from sdrun.catalog.engines import engines
 from sdrun.core.reference import Repository
 from sdrun.registry.referrers import IN_TOTO, SPDX
@@ -26,7 +26,7 @@ def test_every_file_and_every_part_is_named(tmp_path: Path) -> None:
     assert (bill.kind, origin.kind) == (SPDX, IN_TOTO)
     document = json.loads(bill.document)
     (file,) = document["files"]
-    assert file["fileName"] == "/usr/bin/sd-cli"
+    assert file["fileName"] == "./usr/bin/sd-cli"
     digests = {row["algorithm"]: row["checksumValue"] for row in file["checksums"]}
     assert {name: len(value) for name, value in digests.items()} == {"SHA1": 40, "SHA256": 64}
     names = {package["SPDXID"]: package for package in document["packages"]}
@@ -38,6 +38,10 @@ def test_every_file_and_every_part_is_named(tmp_path: Path) -> None:
     assert len(set(ids)) == len(ids)
     again = statements(archive, labels("cpu") | BASE, engines()[ENGINE], SUBJECT, REPOSITORY)
     assert again[0] == bill
+
+
+def test_names_that_spdx_does_not_take() -> None:
+    assert _package("libstdc++6", "package-libstdc++6", "", "MIT")["SPDXID"] == "SPDXRef-package-libstdc--6"
 
 
 def test_where_it_came_from() -> None:
