@@ -25,6 +25,6 @@ stage "environment" environment
 stage "container runtime" tools/container-runtime.sh
 stage "base image" "$venv/bin/sdrun" build cpu --base-only
 stage "engine image" "$venv/bin/sdrun" build cpu
-stage "picture" "$venv/bin/sdrun" generate -m tiny -p "a red circle left of a blue square" --allow-cpu -o out/quickstart.png
+stage "picture" "$venv/bin/sdrun" generate -p "a red circle left of a blue square" --allow-cpu -o out/quickstart.png
 printf '%s\n' "${report[@]}"
 printf '  %-20s %8s s\n' "all" "$(since "$begin")"

@@ -165,9 +165,9 @@ def _named(runtime: ContainerRuntime, reference: str, sources: Sources, fetching
     image = runtime.image(reference)
     if image is not None:
         return image
-    by_target = [i for i in runtime.images(TARGET) if i.tags and i.labels[TARGET] == reference]
+    by_target = [i for i in runtime.images(TARGET) if i.tags and not _on_trial(i) and i.labels[TARGET] == reference]
     if by_target:
-        return by_target[0]
+        return next((i for i in by_target if _bears_own_tag(i)), by_target[0])
     if not fetching.pull or reference.startswith("sha256:"):
         raise RuntimeUnavailable(
             f"the image {reference} is not on this machine", "Pull it, or build it: sdrun build TARGET", id="image-missing"
@@ -195,7 +195,7 @@ def local_index(runtime: ContainerRuntime) -> tuple[Index, tuple[str, ...]]:
     notes: list[str] = []
     engine = "none"
     for image in runtime.images(TARGET):
-        if not image.digests and all(tag.startswith(_TRIAL) for tag in image.tags):
+        if _on_trial(image):
             continue
         try:
             row = index_image_from_labels(image.labels, image.id, image.platform, image.size_bytes)
@@ -207,6 +207,17 @@ def local_index(runtime: ContainerRuntime) -> tuple[Index, tuple[str, ...]]:
         if key not in rows or any(tag.endswith(f":{row.tag}") for tag in image.tags):
             rows[key] = row  # of several for one target the one that bears the target's own tag
     return Index(engine, tuple(rows.values()), published=False), tuple(notes)
+
+
+def _on_trial(image: LocalImage) -> bool:
+    """Whether an image has lost its name to a newer build of itself, or has not got one yet."""
+    return not image.digests and all(tag.startswith(_TRIAL) for tag in image.tags)
+
+
+def _bears_own_tag(image: LocalImage) -> bool:
+    """Whether it has the tag that a build gives to the image of its target."""
+    own = f":{image.labels.get(ENGINE, '')}-{image.labels[TARGET]}"
+    return any(tag.endswith(own) for tag in image.tags)
 
 
 def _present(runtime: ContainerRuntime, plan: Plan, index: Index, wishes: Wishes, fetching: Fetching) -> LocalImage | None:

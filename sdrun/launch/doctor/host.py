@@ -55,8 +55,8 @@ def _first_note(host: HostFacts) -> str:
 
 def _without_gpu(host: HostFacts) -> str:
     if host.driver_version is None:
-        return "Install NVIDIA's driver, or draw on the CPU: sdrun generate -m tiny -p fox --allow-cpu"
-    return "nvidia-smi (it says what is wrong), or draw on the CPU: sdrun generate -m tiny -p fox --allow-cpu"
+        return "Install NVIDIA's driver, or draw on the CPU: sdrun generate -p 'a red heart' --allow-cpu"
+    return "nvidia-smi (it says what is wrong), or draw on the CPU: sdrun generate -p 'a red heart' --allow-cpu"
 
 
 def _is_about_override(note: str, around: Surroundings) -> bool:

@@ -340,6 +340,9 @@ def test_local_images_that_are_no_candidates(fake_runtime: FakeRuntime) -> None:
     index, notes = local_index(fake_runtime)
     assert [row.image for row in index.images] == [good.id]
     assert len(notes) == 1
+    named = Wishes(gpu="none", allow_cpu=True, image="cpu")  # by its target: the one that bears the target's own tag
+    made, _ = prepare(Request("tiny", "a fox"), named, Fetching(), Listener(), lambda: fake_runtime, no_gpu())
+    assert made.chosen.image == good.id
 
 
 def test_a_model_is_fetched_only_where_it_can_run(request_: Request, fake_runtime: FakeRuntime) -> None:
