@@ -7,7 +7,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 TARGETS ?= cu124-sm89
 
-.PHONY: shapes shapes-check quickstart test lint unit integration bench cuda clean runtime readme
+.PHONY: broken-engines shapes shapes-check quickstart test lint unit integration bench cuda clean runtime readme
 
 quickstart:
 	@tools/quickstart.sh
@@ -48,6 +48,11 @@ bench: $(VENV)/.dev runtime
 	$(BIN)/python bench/fleet.py --record
 	$(BIN)/python bench/tiny_model.py
 	$(BIN)/python bench/downloads.py
+
+# Engines with one mistake each, and whether `sdrun selftest` names it; compiles one file and links for each.
+broken-engines: $(VENV)/.dev runtime
+	$(BIN)/sdrun build cpu
+	$(BIN)/python bench/broken_builds.py
 
 # The README's table of targets, from images/.
 readme: $(VENV)/.dev
