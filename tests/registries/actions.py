@@ -105,9 +105,7 @@ class Runner:
             check=False,
         )
         self.ran.append(step["name"])
-        import time
 
-        print(time.strftime("%T"), step["name"], flush=True)
         if done.returncode != 0:
             raise StepFailed(f"{step['name']}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         if "id" in step:
