@@ -115,6 +115,11 @@ def sentence(verdict: Verdict, inspection: Inspection, facts: CudaFacts) -> str:
             f"{name} fails on {device}: the driver would load {loaded}, but the engine {believed} "
             f"(it was compiled for {_listed(verdict.file.engine_archs or ())})."
         )
+    program = name.rpartition("/")[2]
+    beside = [file for file in inspection.engines if file.path.rpartition("/")[2] == program]
+    if verdict.file in beside and len(beside) > 1:
+        sass, ptx = sorted({a for file in beside for a in file.sass}), sorted({a for file in beside for a in file.ptx})
+        return f"{inspection.subject} cannot run on {device}: its files {program} hold {_held(sass, ptx)}."
     return f"{name} cannot run on {device}: it holds {holdings(verdict.file)}."
 
 
@@ -130,9 +135,13 @@ def holdings(file: FileCode) -> str:
     """`machine code for 5.2 only and no PTX`: what a file holds, in words."""
     if not file.entries:
         return "link-time code only, which no driver loads" if file.archs("lto") else "no CUDA code at all"
-    only = " only" if len(file.sass) == 1 else ""
-    sass = f"machine code for {_listed(file.sass)}{only}" if file.sass else "no machine code"
-    return f"{sass} and {f'PTX for {_listed(file.ptx)}' if file.ptx else 'no PTX'}"
+    return _held(file.sass, file.ptx)
+
+
+def _held(sass: Sequence[Arch], ptx: Sequence[Arch]) -> str:
+    only = " only" if len(sass) == 1 else ""
+    native = f"machine code for {_listed(sass)}{only}" if sass else "no machine code"
+    return f"{native} and {f'PTX for {_listed(ptx)}' if ptx else 'no PTX'}"
 
 
 def _listed(archs: Iterable[Arch]) -> str:

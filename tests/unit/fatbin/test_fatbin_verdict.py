@@ -114,6 +114,9 @@ def test_the_best_of_a_programs_files_speaks() -> None:
     assert judge(inspection, ComputeCapability(7, 5), FACTS).path == "sass-exact"
     assert judge(inspection, ComputeCapability(9, 0), FACTS).file.path == "ptx89/cli"
     assert judge(inspection, ComputeCapability(7, 0), FACTS).path is None
+    assert said(inspection, "7.0") == (
+        "x cannot run on a GPU of compute capability 7.0: its files cli hold machine code for 7.5, 8.9 and PTX for 8.9."
+    )
 
 
 def test_of_several_programs_the_worst_speaks() -> None:
