@@ -4,6 +4,7 @@ The driver is a stand-in, so what is tested is the guard in its real place, and 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -79,6 +80,41 @@ def test_verify(image: LocalImage) -> None:
         assert file["sass"] == [str(arch) for arch in expected[path].sass]
         assert file["ptx"] == [str(arch) for arch in expected[path].ptx]
         assert file["fatbin_compression"] == image.labels[labels.FATBIN_COMPRESSION]
+
+
+@pytest.fixture
+def other(image: LocalImage) -> str:
+    """An arch that every toolkit emits and the image does not hold."""
+    return "80" if "75" in map(str, target_from_labels(image.labels).sass) else "75"
+
+
+@pytest.fixture
+def mislabelled(runtime: ContainerRuntime, image: LocalImage, other: str) -> Iterator[str]:
+    """The image under labels that promise another arch than it holds."""
+    client = find_client(runtime.name)
+
+    def output(*arguments: str) -> str:
+        return subprocess.run(client.argv(*arguments), capture_output=True, text=True, check=True, timeout=120).stdout.strip()
+
+    tag = f"sdrun-test-mislabelled:{os.getpid()}"
+    toolkit = image.labels[labels.TOOLKIT].replace(".", "")
+    changes = {labels.TARGET: f"cu{toolkit}-sm{other}", labels.SASS: other, labels.PTX: ""}
+    container = output("create", image.id)
+    try:
+        output("commit", *(f"--change=LABEL {name}={value}" for name, value in changes.items()), container, tag)
+        yield tag
+    finally:
+        output("rm", container)
+        output("rmi", tag)
+
+
+def test_an_image_of_another_arch_is_found_out(image: LocalImage, mislabelled: str, other: str) -> None:
+    """The programs' code is read, not the labels."""
+    held = target_from_labels(image.labels)
+    done = subprocess.run([sys.executable, "-m", "sdrun", "verify", mislabelled], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (7, "")
+    found = f"sd-cli holds machine code for {held.sass[0]}, and the target promises {other}"
+    assert (found if len(held.variants) == 1 else "/usr/libexec/sdrun/sd-cli is missing") in done.stderr
 
 
 @pytest.mark.parametrize("options", [(), ("--entrypoint", "/usr/bin/sd-server")], ids=["sd-cli", "sd-server"])
