@@ -1,4 +1,4 @@
-"""Where images/, templates/ and models/ are: inside the installed package, or at the top of the checkout of an editable install.
+"""Where images/, templates/ and models/ are: in the installed package, or at the top of the checkout of an editable install.
 
 The packaged copy is tried first: an editable install has none, and a wheel has no checkout above it. (In an editable install
 hatchling's force-include lands in site-packages while the package itself is the checkout, so both places must be tried.)
@@ -32,7 +32,7 @@ def templates_dir() -> Path:
 
 
 def models_dir() -> Path:
-    """The folder of the models that come with sdrun (models/): weights, cards, licences. Only `shipped` folders of the catalogue
+    """Folder of the models that come with sdrun (models/): weights, cards, licences. Only `shipped` folders of the catalogue
     are in an installed package; a checkout also has what they were trained with."""
     return _root("models")
 
