@@ -101,8 +101,7 @@ def lock(
         allow_jit=allow_jit,
         tolerate=tolerate or (),
     )
-    if index is None:
-        check_signatures(console, registry, made.lock)
+    check_signatures(console, registry, made.lock)
     write_whole(output, made.text)
     say_notes(console, made.plan)
     pinned, refused = sum(len(row.nodes) for row in made.lock.classes), len(made.lock.refused)

@@ -30,12 +30,9 @@ def read(nodes: str, assumed: str | None) -> tuple[Node, ...]:
 
 def sources(console: Console, registry: str | None) -> Sources:
     """The registry and its mirrors: the one named, else those of the settings."""
-    from dataclasses import replace
+    from sdrun.launch.sources import sources_at
 
-    from sdrun.launch.sources import sources_of
-
-    settings = console.settings()
-    return sources_of(settings if registry is None else replace(settings, registry=registry, mirrors=()))
+    return sources_at(console.settings(), registry)
 
 
 def published(console: Console, index: str | None, registry: str | None) -> Index:
@@ -65,7 +62,7 @@ def locked(path: Path) -> Lock:
 
 
 def check_signatures(console: Console, registry: str | None, made: Lock) -> None:
-    """Where the settings demand signatures, an image without one is not pinned."""
+    """Where the settings demand signatures, an image without one is not pinned, wherever the index came from."""
     from sdrun.launch.sources import trusted
 
     where = sources(console, registry)
@@ -95,6 +92,8 @@ class Registry:
         self.index: Index | None = None
         self._fault: Finding | None = None
         self.asked = not offline and bool(sources(console, registry).references)
+        if not offline and not self.asked:
+            console.note("note: no registry is named (--registry REF), so none was asked whether it still has the images")
         if file is None and not self.asked:
             return
         try:

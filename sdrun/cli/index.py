@@ -27,17 +27,12 @@ def command(
 
     One request; where the registry cannot be reached, the index as it was last seen, and its age.
     """
-    from dataclasses import replace
-
     from sdrun.core.index import to_json
     from sdrun.errors import UsageProblem
-    from sdrun.launch.sources import sources_of
+    from sdrun.launch.sources import sources_at
 
     console: Console = ctx.obj
-    settings = console.settings()
-    if registry is not None:
-        settings = replace(settings, registry=registry, mirrors=())
-    sources = sources_of(settings)
+    sources = sources_at(console.settings(), registry)
     if not sources.references:
         raise UsageProblem("no registry is named", "Name it: --registry registry.example/team/sdrun, or SDRUN_REGISTRY.")
     found = sources.found(console.note)

@@ -40,8 +40,9 @@ def make_lock(
     tolerate: Iterable[str],
 ) -> Locked:
     """The lock for `nodes`. `old`: the lock file that is there, and its text: its classes keep their names, and its comments
-    stay. Raises BadConfiguration (`bad-lock`, and `bad-index` where an image to be pinned has no digest)."""
-    held = parse_lock(*old) if old is not None else None
+    stay. One that holds nothing but comments is a new one. Raises BadConfiguration (`bad-lock`, and `bad-index` where an image
+    to be pinned has no digest)."""
+    held = _held(*old) if old is not None else None
     tolerated = {*tolerate, *(held.tolerate if held else ())}
     plan = plan_fleet(nodes, index, facts, allow_jit=allow_jit, tolerate=tolerated, names=held.names if held else None)
     for row in plan.classes:
@@ -49,6 +50,16 @@ def make_lock(
     lock = lock_of(plan, allow_jit=allow_jit, tolerate=tolerated)
     text = render_lock(lock)
     return Locked(lock, plan, keep_comments(old[1], text) if old is not None else text)
+
+
+def _held(path: Path, text: str) -> Lock | None:
+    if all(line.strip() in ("", "---") or line.lstrip().startswith("#") for line in text.splitlines()):
+        return None
+    try:
+        return parse_lock(path, text)
+    except BadConfiguration as fault:
+        remedy = "Correct it, or name another file with --output; without it, names of classes and comments begin anew."
+        raise BadConfiguration(fault.message, remedy, id=fault.id) from None
 
 
 def _check_pinned(image: str) -> None:

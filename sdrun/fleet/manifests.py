@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from sdrun.core.lock import Lock, LockedClass
+from sdrun.core.reference import Reference
 from sdrun.core.workload import Cluster, Workload
 from sdrun.errors import NoImage, UsageProblem
 from sdrun.fleet.affinity import CLASS_LABEL, EXCLUDE_LABEL, MAX_NAMES, home, terms
@@ -19,6 +21,9 @@ Format = Literal["kustomize", "compose", "quadlet"]
 FORMATS: tuple[str, ...] = ("kustomize", "compose", "quadlet")
 _LIMITS = text.Limits(PIDS_LIMIT, STACK_BYTES, TMPFS_OPTIONS)
 MARK = ".sdrun-manifests"  # a folder that holds this file was written here, and may be written anew
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")  # RFC 1123, as Kubernetes reads it
+_SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
+_TOOLS_REMEDY = "Name an image with a static /bin/busybox by its digest: --tools-image REPOSITORY@sha256:..."
 MAX_PROMPTS_BYTES = 900_000  # of a class: a ConfigMap holds 1 MiB
 
 
@@ -36,6 +41,7 @@ def chosen(lock: Lock, names: Sequence[str]) -> tuple[LockedClass, ...]:
 def files(classes: Sequence[LockedClass], load: Workload, form: Format, cluster: Cluster) -> dict[str, str]:
     """File name -> text. Raises UsageProblem for what the form cannot express."""
     if form == "kustomize":
+        _check_names(cluster)
         if load.kind == "prompts":
             _check_prompts(load, cluster)
         placed = [text.Placed(row, terms(row), home(row), len(row.exclude) > MAX_NAMES) for row in classes]
@@ -49,12 +55,37 @@ def files(classes: Sequence[LockedClass], load: Workload, form: Format, cluster:
     return written | text.checksums(load)
 
 
+def _check_names(cluster: Cluster) -> None:
+    """Raises UsageProblem where Kubernetes would refuse the name of the namespace or of a claim."""
+    if cluster.namespace is not None and not (_LABEL.fullmatch(cluster.namespace) and len(cluster.namespace) <= 63):
+        raise _bad_name("--namespace", cluster.namespace, "at most 63 lower-case letters, digits and '-'")
+    for option, name in (("--model-claim", cluster.model_claim), ("--out-claim", cluster.out_claim)):
+        if name is not None and not (_SUBDOMAIN.fullmatch(name) and len(name) <= 253):
+            raise _bad_name(option, name, "lower-case letters, digits, '-' and '.'")
+
+
+def _bad_name(option: str, name: str, allowed: str) -> UsageProblem:
+    return UsageProblem(
+        f"{option} {name[:70]!r} is no name that Kubernetes takes", f"Use {allowed}, a letter or digit at both ends."
+    )
+
+
+def _check_tools(image: str) -> None:
+    try:
+        digest = Reference.parse(image).digest
+    except ValueError as fault:
+        raise UsageProblem(f"--tools-image {fault}", _TOOLS_REMEDY) from None
+    if digest is None:
+        raise UsageProblem(f"--tools-image {image} has no digest, and a tag can move", _TOOLS_REMEDY)
+
+
 def _check_prompts(load: Workload, cluster: Cluster) -> None:
     if cluster.tools_image is None:
         raise UsageProblem(
             "a list of prompts needs a shell that hands each pod its own, and an engine image has none",
-            "Name an image with a static /bin/busybox by its digest: --tools-image REPOSITORY@sha256:...",
+            _TOOLS_REMEDY,
         )
+    _check_tools(cluster.tools_image)
     if sum(len(prompt.encode()) for prompt in load.prompts) > MAX_PROMPTS_BYTES:
         raise UsageProblem("the prompts do not fit into a ConfigMap (900 kB)", "Split the list.")
 

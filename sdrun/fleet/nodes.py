@@ -40,6 +40,8 @@ class Reader:
         """The node in `document`, which stands at `path` in its file. Raises Malformed for what is no node; a node whose labels
         make no sense is one with a Trouble."""
         top = Fields(document, path)
+        if (kind := top.find("kind", str)) not in (None, "Node"):
+            raise Malformed(top.key("kind"), f"must be Node, not {kind[:40]!r}")
         meta, spec = (
             Fields(top.get("metadata", dict), top.key("metadata")),
             Fields(top.find("spec", dict) or {}, top.key("spec")),

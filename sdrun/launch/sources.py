@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sdrun.core.index import Index, IndexImage
 from sdrun.core.reference import Reference, is_digest
-from sdrun.errors import BadConfiguration, SdrunError, VerificationFailed
+from sdrun.errors import BadConfiguration, SdrunError, UsageProblem, VerificationFailed
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage
 
 if TYPE_CHECKING:
@@ -57,6 +57,19 @@ def sources_of(settings: Settings) -> Sources:
         first = references[0]
         references = [reference if reference.tag else replace(reference, tag=first.tag) for reference in references]
     return Sources(tuple(references) if settings.registry else (), settings.verify)
+
+
+def sources_at(settings: Settings, registry: str | None) -> Sources:
+    """The registry that the command line names, alone, with the signatures that the settings demand; what the settings name
+    where it names none. Raises UsageProblem (`bad-reference`) for a name that is no reference."""
+    if registry is None:
+        return sources_of(settings)
+    try:
+        return Sources((Reference.parse(registry),), settings.verify)
+    except ValueError as fault:
+        raise UsageProblem(
+            f"--registry {fault}", "Write it as docker does: registry.example/team/sdrun.", id="bad-reference"
+        ) from None
 
 
 def trusted(sources: Sources, image: str, say: Say) -> None:

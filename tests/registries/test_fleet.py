@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from fleets.samples import gfd, node, write
 
 from sdrun.cli import main as front
@@ -96,3 +98,18 @@ def test_a_registry_that_is_down_is_a_finding(place: Place, sdrun: Program, tmp_
     )
     assert code == 7
     assert set(found(answer)) == {"registry-unreachable"}
+
+
+def test_signatures_are_demanded_wherever_the_index_came_from(place: Place, sdrun: Program, tmp_path: Path) -> None:
+    publish(place, tmp_path / "images", ENGINE, "cu124-sm89")
+    write(tmp_path, node("l4", gfd()))
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    (tmp_path / "cosign.pub").write_bytes(key.public_bytes(serialization.Encoding.PEM, form))
+    (tmp_path / "strict.yaml").write_text("verify:\n  key: cosign.pub\n")
+    (tmp_path / "index.json").write_text(sdrun("index", "--json")[1])
+    lock = ("--config", "strict.yaml", "fleet", "lock", "--nodes", "nodes.json", "-o", "fleet.lock.yaml", "--json")
+    for source in ((), ("--index", "index.json")):
+        code, answer, _ = sdrun(*lock, *source)
+        assert (code, json.loads(answer)["id"]) == (7, "image-unsigned")
+        assert not (tmp_path / "fleet.lock.yaml").exists()

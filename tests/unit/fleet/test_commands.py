@@ -112,6 +112,8 @@ def test_what_memory_asks_for_stands_in_the_overlay(sdrun: Program, tmp_path: Pa
     assert "args:" not in (overlays / "cc89-r550" / "placement.yaml").read_text()
 
 
+MANIFESTS = ("manifests", "lock.yaml", "-m", "tiny", "--no-fit", "-o", "k")
+PROMPTS = (*MANIFESTS, "--kind", "prompts", "--prompts", "some")
 WRONG = [
     (("plan", "--nodes", "nodes.json"), 2, "nothing names the published images"),
     (("plan", "--nodes", "none.json", "--index", "index.json"), 8, "none.json: cannot be read"),
@@ -136,6 +138,14 @@ WRONG = [
     (("manifests", "lock.yaml", "-m", "no-such", "-o", "k"), 2, "no model is called"),
     (("manifests", "lock.yaml", "-m", "tiny", "-o", "k", "--class", "cc1"), 2, "the lock has no class"),
     (("lock", "--nodes", "nodes.json", "--index", "index.json", "-o", "."), 8, "Is a directory"),
+    (("lock", "--nodes", "nodes.json", "--index", "index.json", "-o", "nodes.json"), 8, "name another file with --output"),
+    (("plan", "--nodes", "nodes.json", "--registry", "No such"), 2, "--registry must be HOST[:PORT]/PATH"),
+    ((*MANIFESTS, "--namespace", "My Space"), 2, "--namespace 'My Space' is no name"),
+    ((*MANIFESTS, "--namespace", "n" * 64), 2, "is no name"),
+    ((*MANIFESTS, "--model-claim", "models_1"), 2, "--model-claim 'models_1' is no name"),
+    ((*MANIFESTS, "--out-claim", ".out"), 2, "--out-claim '.out' is no name"),
+    ((*PROMPTS, "--tools-image", "busybox:latest"), 2, "busybox:latest has no digest, and a tag can move"),
+    ((*PROMPTS, "--tools-image", "Busy box"), 2, "--tools-image must be HOST[:PORT]/PATH"),
 ]
 
 
@@ -143,9 +153,35 @@ WRONG = [
 def test_what_cannot_be(sdrun: Program, nodes: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
     sdrun("fleet", "lock", "--nodes", "nodes.json", "--index", "index.json", "-o", "lock.yaml")
     (tmp_path / "empty").write_text("\n")
+    (tmp_path / "some").write_text("a fox\n")
     before = sorted(tmp_path.rglob("*"))
     done = sdrun("fleet", *arguments)
     assert done.code == code, done.err
     assert said in done.err
     assert "remedy:" in done.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_lock_with_nothing_but_comments_is_a_new_one(sdrun: Program, nodes: Path, tmp_path: Path) -> None:
+    lock = tmp_path / "lock.yaml"
+    for before in ("", "# ours alone\n"):
+        lock.write_text(before)
+        done = sdrun("fleet", "lock", "--nodes", "nodes.json", "--index", "index.json", "-o", "lock.yaml")
+        assert done.code == 0, done.err
+        assert before in lock.read_text()
+        assert sdrun("fleet", "check", "lock.yaml", "--nodes", "nodes.json", "--offline").code == 0
+
+
+def test_a_check_that_asks_no_registry_says_so(sdrun: Program, nodes: Path) -> None:
+    sdrun("fleet", "lock", "--nodes", "nodes.json", "--index", "index.json", "-o", "lock.yaml")
+    check = ("fleet", "check", "lock.yaml", "--nodes", "nodes.json")
+    assert "no registry is named" in sdrun(*check).err
+    assert "no registry is named" in sdrun(*check, "--index", "index.json").err
+    assert sdrun(*check, "--offline").err == ""
+
+
+@pytest.mark.parametrize("text", ["[" * 50_000, "a: &a [*a]", "schema: !own x", "engine: 2024-13-45", "? [a]\n: b"])
+def test_a_lock_that_no_program_wrote(sdrun: Program, nodes: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "lock.yaml").write_text(text)
+    done = sdrun("fleet", "check", "lock.yaml", "--nodes", "nodes.json", "--offline", "--json")
+    assert (done.code, json.loads(done.out)["id"]) == (8, "bad-lock")

@@ -68,6 +68,7 @@ BROKEN = [
     (b'{"kind": "List", "items": [5]}', "items[0]: must be an object, not 5"),
     (b'{"kind": "List", "items": ' + b"[" * 100_000, "is nested too deeply"),
     (b'"items": [{', "(document)"),
+    (b'{"kind": "List", "items": [{"kind": "Pod", "metadata": {"name": "a"}}]}', "items[0].kind: must be Node, not 'Pod'"),
 ]
 
 
