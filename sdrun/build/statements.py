@@ -93,7 +93,7 @@ def _image_package(labels: Mapping[str, str], subject: str, files: Sequence[Mapp
     # The licence of the whole is an expression of the licences of its parts, NVIDIA's among them, which has no SPDX name.
     licence = labels.get("org.opencontainers.image.licenses", "")
     declared = licence if licence and "LicenseRef-" not in licence else _NONE
-    more = {"packageVerificationCode": {"packageVerificationCodeValue": code}, "filesAnalyzed": True}
+    more: dict[str, Any] = {"packageVerificationCode": {"packageVerificationCodeValue": code}, "filesAnalyzed": True}
     return _package(labels[TARGET], "image", version, declared, checksums=[digest], primaryPackagePurpose="CONTAINER", **more)
 
 
