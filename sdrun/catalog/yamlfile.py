@@ -63,7 +63,7 @@ class YamlFile:
 
     def _scalar(self, node: yaml.Node, key: str) -> object:
         """Its value by its own form. A tag that says otherwise is a fault, as is a date that is none."""
-        own = (_STRING, self._constructor.resolve(yaml.ScalarNode, node.value, (True, False)))
+        own = (_STRING, self._constructor.resolve(yaml.ScalarNode, node.value, (True, False)))  # type: ignore[no-untyped-call]
         try:
             if node.tag in own:
                 return self._constructor.construct_object(node, deep=True)
