@@ -71,7 +71,7 @@ def test_what_the_targets_are() -> None:
     assert {(f"cu129-sm{n}", "linux/amd64") for n in (100, 103, 120)} <= ids
     assert {(f"cu130-sm{n}", "linux/amd64") for n in (75, 80, 86, 89, 90, 100, 103, 120)} <= ids
     assert {(f"cu130-sm{n}", "linux/arm64") for n in (87, 90, 110, 121)} <= ids
-    assert {(f"{short}-multi", "linux/amd64") for short in ("cu118", "cu124", "cu129", "cu130")} <= ids
+    assert {(f"{short}-multi", "linux/amd64") for short in ("cu118", "cu124", "cu129", "cu130", "cu135")} <= ids
     assert ("cpu", "linux/amd64") in ids
 
 
