@@ -205,9 +205,9 @@ class _Clock:
 
 
 def _swept(folder: Path) -> Path:
-    """The folder, made if need be, without what publishers that were killed have left in it."""
+    """The folder, made if need be, without what publishers and proofs that were killed have left in it: whole images."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(f"{_PREFIX}*"):
+    for old in [*folder.glob(f"{_PREFIX}*"), *folder.glob("proof-*")]:
         with suppress(OSError):  # another publisher may be sweeping, too
             if time.time() - old.stat().st_mtime > _LEFT_OVER_S:
                 shutil.rmtree(old)

@@ -20,7 +20,7 @@ from sdrun.runtime.hardening import PIDS_LIMIT, STACK_BYTES, TMPFS_OPTIONS
 Format = Literal["kustomize", "compose", "quadlet"]
 FORMATS: tuple[str, ...] = ("kustomize", "compose", "quadlet")
 _LIMITS = text.Limits(PIDS_LIMIT, STACK_BYTES, TMPFS_OPTIONS)
-MARK = ".sdrun-manifests"  # a folder that holds this file was written here, and may be written anew
+MARK = ".sdrun-manifests"  # names the files of a folder that was written here; one that holds others is not written anew
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")  # RFC 1123, as Kubernetes reads it
 _SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
 _TOOLS_REMEDY = "Name an image with a static /bin/busybox by its digest: --tools-image REPOSITORY@sha256:..."
@@ -91,18 +91,17 @@ def _check_prompts(load: Workload, cluster: Cluster) -> None:
 
 
 def write(folder: Path, written: Mapping[str, str]) -> None:
-    """Puts the files into `folder`, which is new, empty, or one that was written here before: then what is there goes. Raises
+    """Puts the files into `folder`, which is new, empty, or one that holds only what was written here before: that goes. Raises
     UsageProblem (`output-not-writable`); the old folder is whole until the new one is."""
     try:
-        if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
-            raise UsageProblem(
-                f"{folder} holds files that are not sdrun's", "Name another folder, or empty it.", id="output-not-writable"
-            )
+        if folder.is_symlink():
+            folder = folder.resolve()
+        _check_ours(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
             fresh = Path(temporary) / "new"
             fresh.mkdir()
-            (fresh / MARK).write_text("", encoding="utf-8")
+            (fresh / MARK).write_text("".join(f"{name}\n" for name in sorted(written)), encoding="utf-8")
             for name in text.folders(written):
                 (fresh / name).mkdir()
             for name, content in written.items():
@@ -114,3 +113,18 @@ def write(folder: Path, written: Mapping[str, str]) -> None:
     except (OSError, shutil.Error) as fault:
         why = getattr(fault, "strerror", None) or fault
         raise UsageProblem(f"{folder} cannot be written: {why}", "Name another folder.", id="output-not-writable") from None
+
+
+def _check_ours(folder: Path) -> None:
+    if not folder.exists() or not any(folder.iterdir()):  # what is a file and no folder ends here
+        return
+    mark = folder / MARK
+    ours = {MARK, *(mark.read_text(encoding="utf-8", errors="replace").splitlines() if mark.exists() else ())}
+    there = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    others = sorted(name for path in there if (name := path.relative_to(folder).as_posix()) not in ours)
+    if others:
+        raise UsageProblem(
+            f"{folder} holds files that are not sdrun's: {', '.join(others[:3])}{' ...' if others[3:] else ''}",
+            "Name another folder, or move them: sdrun's own is written anew as a whole.",
+            id="output-not-writable",
+        )

@@ -185,3 +185,16 @@ def test_a_lock_that_no_program_wrote(sdrun: Program, nodes: Path, tmp_path: Pat
     (tmp_path / "lock.yaml").write_text(text)
     done = sdrun("fleet", "check", "lock.yaml", "--nodes", "nodes.json", "--offline", "--json")
     assert (done.code, json.loads(done.out)["id"]) == (8, "bad-lock")
+
+
+def test_what_somebody_put_beside_manifests_is_not_lost(sdrun: Program, nodes: Path, tmp_path: Path) -> None:
+    sdrun("fleet", "lock", "--nodes", "nodes.json", "--index", "index.json", "-o", "lock.yaml")
+    (tmp_path / "link").symlink_to("k")
+    for folder in ("k", "k", "link"):
+        assert sdrun(*("fleet", *MANIFESTS[:-1], folder)).code == 0
+    assert (tmp_path / "link").is_symlink()
+    own = tmp_path / "k" / "overlays" / "claim.yaml"
+    own.write_text("ours")
+    done = sdrun("fleet", *MANIFESTS)
+    assert (done.code, own.read_text()) == (2, "ours")
+    assert "k holds files that are not sdrun's: overlays/claim.yaml" in done.err
