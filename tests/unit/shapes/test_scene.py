@@ -55,7 +55,7 @@ def test_scale_and_place_move_the_picture_alone(shape: str) -> None:
     assert np.abs(np.roll(small, (-4, 8), (0, 1)).astype(int) - moved).max() <= 1
 
 
-@pytest.mark.parametrize("shape", set(SHAPES) - {"moon"})
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "moon"])
 def test_mirrored_left_to_right_is_the_same(shape: str) -> None:
     cover = coverage(Figure(shape, "red", 0.5, 0.5, 0.3), 128)
     assert np.abs(cover - cover[:, ::-1]).max() < 0.01
