@@ -128,7 +128,8 @@ def _usage_remedy(own: list[str], error: typer.TyperException) -> str:
     option, verb = getattr(error, "option_name", None), _verb(own)
     if verb and option in ("--quiet", "-q", "--verbose", "-v", "--config", "--version"):
         return f"It stands before the verb: sdrun {option} {verb}..."
-    return f"See: sdrun {verb}--help"
+    context = getattr(error, "ctx", None)
+    return f"See: {context.command_path} --help" if context is not None else f"See: sdrun {verb}--help"
 
 
 def _verb(arguments: list[str]) -> str:

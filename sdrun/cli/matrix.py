@@ -27,6 +27,9 @@ def command(
         str, typer.Option("--context", help="bake: where `sdrun render --sources -o` wrote the contexts.")
     ] = "out",
     repository: Annotated[str, typer.Option("--repository", help="bake: what the images are named.")] = "sdrun",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The answer is JSON in every format; with this errors are, too.")
+    ] = False,
 ) -> None:
     """Print the targets as a CI matrix or a bake file (JSON)."""
     console: Console = ctx.obj

@@ -93,7 +93,8 @@ def _read_rows(path: Path) -> list[dict[str, object]]:
     try:
         return rows_of(read_json(path))
     except (Unreadable, ValueError) as fault:
-        raise BadConfiguration(str(fault), "Give what sdrun matrix --format github printed.", id="bad-config") from None
+        text = str(fault) if isinstance(fault, Unreadable) else f"{path}: {fault}"
+        raise BadConfiguration(text, "Give what sdrun matrix --format github printed.", id="bad-config") from None
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:

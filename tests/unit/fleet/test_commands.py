@@ -123,6 +123,7 @@ WRONG = [
         2,
         "--assume-driver must be a driver",
     ),
+    (("plan",), 2, "See: sdrun fleet plan --help"),
     (("manifests", "none.yaml", "-m", "tiny", "-o", "k"), 8, "none.yaml: cannot be read"),
     (("manifests", "lock.yaml", "-m", "tiny", "-o", "k", "--kind", "cron"), 2, "--kind 'cron' is none"),
     (("manifests", "lock.yaml", "-m", "tiny", "-o", "k", "--format", "helm"), 2, "--format 'helm' is none"),

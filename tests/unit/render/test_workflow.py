@@ -163,6 +163,15 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     ):
         assert sdrun(monkeypatch, "-o", str(out), *words) == code, words
     assert [path.name for path in out.iterdir()] == ["images.gitlab-ci.yml"]
+    capsys.readouterr()
+    sdrun(monkeypatch, "-o", str(out), "--ci", "gitlab-images", "--rows", str(rows))
+    assert "rows.json: is no matrix" in capsys.readouterr().err
+
+
+def test_a_matrix_that_cannot_be_is_told_in_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["sdrun", "matrix", "cu9*", "--json"])
+    assert main() == 2
+    assert json.loads(capsys.readouterr().out)["id"] == "unknown-target"
 
 
 def test_faults_of_the_pins_are_told_together(tmp_path: Path) -> None:
