@@ -2,10 +2,10 @@
 
     python bench/selftest.py record              draws every probe with the cpu image into images/selftest/
     python bench/selftest.py measure             the same engine again, and its kernels against each other
-    python bench/selftest.py plan FILE           the probes as plain commands, for a machine without a container runtime
-    python bench/selftest.py bare FILE ENGINE MODELS [--device NAME] [--record NAME]
-                                                 draws them there with the program ENGINE and the model's files in the folder
-                                                 MODELS, twice, and prints the differences; needs Python's library alone
+    python bench/selftest.py plan                the probes as plain commands into bench/selftest_plan.json
+    python bench/selftest.py bare ENGINE [--device NAME] [--record NAME]
+                                                 draws the plan's probes with the program ENGINE, twice each, and prints the
+                                                 differences: for a machine without a container runtime, with Python 3.11 alone
 
 A bound is twice the largest difference of a sound engine, and no less than what rounding in the last step can do.
 """
@@ -35,6 +35,8 @@ from sdrun.launch.png import pixels_of  # noqa: E402
 
 PICTURES = ROOT / "images" / "selftest"
 CATALOGUE = ROOT / "images" / "selftest.yaml"
+PLAN = ROOT / "bench" / "selftest_plan.json"
+MODELS = ROOT / "models" / "shapes" / "weights"
 TARGET = "cpu"
 
 
@@ -138,10 +140,10 @@ def measure() -> None:
         },
         "kernels_against_each_other": against,
     }
-    results.write("selftest_cpu", figures)
+    results.write("kernels_compared", figures)
 
 
-def plan(file: Path) -> None:
+def plan(file: Path = PLAN) -> None:
     """Each probe's engine arguments, as they are inside the container, and the model's files by role."""
     from sdrun.catalog.models import models
     from sdrun.catalog.selftest import selftest
@@ -162,13 +164,13 @@ def plan(file: Path) -> None:
     file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def bare(file: Path, engine: Path, models: Path, device: str, name: str | None) -> None:
+def bare(engine: Path, device: str, name: str | None) -> None:
     """Draws the plan's probes with a program on this machine, twice, and prints how far they are from the recorded ones."""
-    document = json.loads(file.read_text(encoding="utf-8"))
+    document = json.loads(PLAN.read_text(encoding="utf-8"))
     drawn: dict[str, dict[str, object]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for probe in document["probes"]:
-            words = [_here(word, document["files"], models, probe, Path(folder)) for word in probe["arguments"]]
+            words = [_here(word, document["files"], probe, Path(folder)) for word in probe["arguments"]]
             seconds, outputs = [], []
             for turn in ("first", "again"):
                 begin = time.monotonic()
@@ -185,18 +187,18 @@ def bare(file: Path, engine: Path, models: Path, device: str, name: str | None) 
                 **rounded(found),
                 "twice": rounded(apart(*outputs)),
                 "seconds": round(min(seconds), 3),
-                "cuda": "CUDA" in log or "cuda" in log,
+                "backend": "cuda" if "ggml_cuda_init: found" in log else "cpu",
             }
             print(f"{probe['name']:<20} {json.dumps(drawn[probe['name']])}", flush=True)
     if name is not None:
         results.write(f"selftest_{name}", {"model": document["model"], "engine": engine.name, "probes": drawn}, device or None)
 
 
-def _here(word: str, files: Mapping[str, str], models: Path, probe: Mapping[str, str], out: Path) -> str:
+def _here(word: str, files: Mapping[str, str], probe: Mapping[str, str], out: Path) -> str:
     """A path of the container as it is on this machine."""
     for role, name in files.items():
         if word == f"/models/{role}/{name}":
-            return str(models / name)
+            return str(MODELS / name)
     if probe["init"] and word == f"/inputs/init/{probe['init']}":
         return str(PICTURES / probe["init"])
     return str(out / word.removeprefix("/out/")) if word.startswith("/out/") else word
@@ -208,10 +210,9 @@ def main(arguments: Sequence[str]) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("record")
     verbs.add_parser("measure")
-    verbs.add_parser("plan").add_argument("file", type=Path)
+    verbs.add_parser("plan").add_argument("file", type=Path, nargs="?", default=PLAN)
     there = verbs.add_parser("bare")
-    for word in ("file", "engine", "models"):
-        there.add_argument(word, type=Path)
+    there.add_argument("engine", type=Path)
     there.add_argument("--device", default=os.environ.get("SELFTEST_DEVICE", ""))
     there.add_argument("--record")
     options = parser.parse_args(arguments)
@@ -222,7 +223,7 @@ def main(arguments: Sequence[str]) -> None:
     elif options.verb == "plan":
         plan(options.file)
     else:
-        bare(options.file, options.engine.resolve(), options.models.resolve(), options.device, options.record)
+        bare(options.engine.resolve(), options.device, options.record)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +53,34 @@ def test_the_recorded_pictures_say_where_they_come_from() -> None:
 def test_the_short_form_draws_the_model_as_it_ships() -> None:
     quick = [probe for probe in SUITE.probes if probe.quick]
     assert [probe.arguments for probe in quick] == [()]
+
+
+RESULTS = Path(__file__).parents[3] / "bench" / "results"
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("selftest_*.json")), ids=lambda path: path.stem)
+def test_every_sound_engine_that_was_measured_is_within_the_bounds_and_half_of_them_to_spare(file: Path) -> None:
+    probes = json.loads(file.read_text(encoding="utf-8"))["figures"]["probes"]
+    assert set(probes) == {probe.name for probe in SUITE.probes}
+    for probe in SUITE.probes:
+        found, bounds = probes[probe.name], probe.bounds[probes[probe.name]["backend"]]
+        assert 2 * found["mean"] <= bounds.mean
+        assert 2 * found["worst"] <= bounds.worst
+        assert found["twice"] == {"mean": 0, "worst": 0}
+
+
+def test_the_plan_for_machines_without_a_container_runtime_is_up_to_date(tmp_path: Path) -> None:
+    bench = RESULTS.parent
+    argv = [sys.executable, str(bench / "selftest.py"), "plan", str(tmp_path / "plan.json")]
+    subprocess.run(argv, check=True)
+    assert (bench / "selftest_plan.json").read_text() == (tmp_path / "plan.json").read_text()
+
+
+def test_every_engine_that_was_broken_on_purpose_was_told_for_what_it_is() -> None:
+    engines = json.loads((RESULTS / "broken_builds.json").read_text(encoding="utf-8"))["figures"]
+    assert len({engine["family"] for engine in engines.values()}) >= 4
+    for engine in engines.values():
+        assert engine["found"] == [engine["family"]]
 
 
 TEXT = """\
