@@ -73,6 +73,13 @@ class Suite:
     probes: tuple[Probe, ...]
     recorded: Mapping[str, str]
 
+    def stranger(self, engine: str) -> str:
+        """Why the pictures say nothing about this engine: another one may rightly draw others. Empty for the recorded one."""
+        known = self.recorded.get("engine", "")
+        return (
+            "" if engine == known else f"the recorded pictures are of the engine {known}, the image has {engine or 'another'}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:

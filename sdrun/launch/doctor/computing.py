@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sdrun.core.labels import ENGINE
 from sdrun.core.plan import Plan
 from sdrun.errors import SdrunError, UsageProblem
 from sdrun.launch.choosing import Fetching, Wishes
@@ -24,6 +25,9 @@ def selftest(around: Surroundings) -> Outcome:
     from sdrun.launch.selftest import run
 
     suite = suite_of()
+    image = around.local_image(wishes.image or "")
+    if image is not None and (why := suite.stranger(image.labels.get(ENGINE, ""))):
+        return skip(why)
     quick = tuple(probe for probe in suite.probes if probe.quick)
     try:
         result = run(

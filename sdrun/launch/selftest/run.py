@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sdrun.core.labels import ENGINE
 from sdrun.core.selftest import Backend, Difference, Probe, Reading, Suite, difference
 from sdrun.errors import EngineFailed, VerificationFailed
 from sdrun.launch.choosing import Fetching, Wishes
@@ -54,6 +55,9 @@ def run(
         place = keep or Path(folder)
         first = request_of(suite, probes[0], place, pictures)
         prepared, runtime = prepare(first, wishes, fetching, listener, connect, environ)
+        labels = prepared.chosen.local.labels if prepared.chosen.local is not None else {}
+        if why := suite.stranger(labels.get(ENGINE, "")):
+            listener.note(f"{why}: it may rightly draw others")
         backend: Backend = "cpu" if prepared.chosen.plan.code_path == "cpu" else "cuda"
         device = ""
         readings = []

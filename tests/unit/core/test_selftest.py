@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from sdrun.core.selftest import Backend, Difference, Probe, Reading, deduce, difference
+from sdrun.core.selftest import Backend, Difference, Probe, Reading, Suite, deduce, difference
 
 NONE = Difference(0, 0)
 BOUND = Difference(1, 4)
@@ -115,6 +115,13 @@ def test_a_failure_among_families_that_all_passed_is_a_puzzle() -> None:
     finding = deduce([reading("a", True, "x"), reading("b", True, "y"), reading("c", False, "x", "y")])
     assert (finding.off, finding.suspects, finding.puzzling) == ((), (), ("c",))
     assert not finding.sound
+
+
+@pytest.mark.parametrize(("engine", "words"), [("e1", ""), ("e2", "the image has e2"), ("", "the image has another")])
+def test_pictures_of_one_engine_say_nothing_about_another(engine: str, words: str) -> None:
+    suite = Suite("m", "p", 1, 64, 1, {}, (), {"engine": "e1"})
+    assert suite.stranger(engine).endswith(words)
+    assert bool(suite.stranger(engine)) == bool(words)
 
 
 def test_nothing_drawn_says_nothing() -> None:

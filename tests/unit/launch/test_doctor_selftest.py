@@ -124,6 +124,15 @@ def test_nothing_to_test(look, fake_runtime: FakeRuntime) -> None:  # type: igno
     assert fake_runtime.specs == []
 
 
+def test_another_engine_is_not_judged_by_pictures_of_this_one(look, fake_runtime: FakeRuntime) -> None:  # type: ignore[no-untyped-def]
+    labels = {**fake_runtime.local[0].labels, "io.sdrun.engine": "sdcpp-fffffff"}
+    fake_runtime.local[:] = [replace(fake_runtime.local[0], labels=labels)]
+    outcome = look(fake_runtime, no_gpu())
+    assert outcome.status == "skip"
+    assert "sdcpp-fffffff" in outcome.seen
+    assert fake_runtime.specs == []
+
+
 def test_a_store_that_cannot_be_written_is_another_checks_business(  # type: ignore[no-untyped-def]
     look, runtime: FakeRuntime, tmp_path: Path
 ) -> None:

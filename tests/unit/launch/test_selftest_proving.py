@@ -81,6 +81,15 @@ def test_an_image_that_computes_wrongly_is_no_proof(runtime: FakeRuntime) -> Non
     assert (caught.value.id, caught.value.exit_code) == ("kernels-wrong", 9)
 
 
+def test_another_engine_may_draw_other_pictures(runtime: FakeRuntime) -> None:
+    labels = {**CUDA_IMAGE.labels, "io.sdrun.engine": "local-0123abc"}
+    line, _ = proven(replace(CUDA_IMAGE, labels=labels), runtime)
+    assert line.startswith(NOT_RUN)
+    assert "sdcpp-90e87bc" in line
+    assert "local-0123abc" in line
+    assert runtime.specs == []
+
+
 def test_a_runtime_that_is_gone_is_no_reason_to_pass(runtime: FakeRuntime) -> None:
     with pytest.raises(RuntimeUnavailable):
         proven(replace(CUDA_IMAGE, id=f"sha256:{'e' * 64}"), runtime)
