@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def own_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "id=sdrun-ccache," in text
     folder = tmp_path / "templates"
     folder.mkdir()
-    (folder / "compiler-cache.Dockerfile").write_text(text.replace("id=sdrun-ccache,", f"id=test-{tmp_path.name},"))
+    (folder / "compiler-cache.Dockerfile").write_text(text.replace("id=sdrun-ccache,", f"id=test-{uuid.uuid4()},"))
     monkeypatch.setattr(compilercache, "templates_dir", lambda: folder)
 
 

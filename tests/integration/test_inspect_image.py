@@ -68,4 +68,5 @@ def test_one_question(image: str) -> None:
 def test_an_image_that_is_not_here(program: str) -> None:
     done = inspect("sdrun-test-inspect:never-built")
     assert done.returncode == 8
-    assert f"{program} pull sdrun-test-inspect:never-built" in done.stderr
+    assert f"neither a file nor an image of the local {program}" in done.stderr
+    assert "name the image with its host" in done.stderr

@@ -14,6 +14,13 @@ from fatbins.files import Piece, cubin_head
 
 ENTRIES, EACH = 6000, 100 << 10
 START = 4096
+# In a small process of its own: what a child has of memory is counted from its birth as a copy of its parent.
+MEASURED = """
+import json, resource, subprocess, sys
+done = subprocess.run([sys.executable, "-m", "sdrun", "inspect", sys.argv[1], "--json"], stdout=subprocess.PIPE, check=True)
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+json.dump((json.loads(done.stdout), usage.ru_utime + usage.ru_stime, usage.ru_maxrss), sys.stdout)
+"""
 
 
 @pytest.fixture
@@ -43,17 +50,13 @@ def library(tmp_path: Path) -> Path:
 
 def test_time_and_memory(library: Path) -> None:
     assert library.stat().st_size > 600_000_000
-    process = subprocess.Popen([sys.executable, "-m", "sdrun", "inspect", library, "--json"], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    with process.stdout as answer:
-        document = json.load(answer)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert (process.returncode, document["files"][0]["entries"]) == (0, ENTRIES)
+    done = subprocess.run([sys.executable, "-c", MEASURED, library], stdout=subprocess.PIPE, check=True)
+    document, seconds, kib = json.loads(done.stdout)
+    assert document["files"][0]["entries"] == ENTRIES
     assert (document["sass"], document["ptx"], document["toolkit"]) == (
         ["75", "80", "86", "89", "90", "100", "120"],
         ["120"],
         "13.0",
     )
-    assert usage.ru_utime + usage.ru_stime < 3  # processor time: the machine may be busy with other tests
-    assert usage.ru_maxrss < 150 * 1024
+    assert seconds < 3  # of the processor: the machine may be busy with other tests
+    assert kib < 150 * 1024

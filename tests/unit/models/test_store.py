@@ -157,7 +157,7 @@ def test_files_by_role(files: Mapping[str, Path], tmp_path: Path) -> None:
         ("stable-diffision", "unknown-model", "Did you mean stable-diffusion"),
         ("flux-q5", "unknown-model", "flux1-schnell comes as flux1-schnell:q4_0 and flux1-schnell:q8_0."),
         ("tiny:q9", "unknown-model", "tiny comes as tiny:q4_0."),
-        ("zzzzzz", "unknown-model", "The catalogue has tiny"),
+        ("zzzzzz", "unknown-model", "The catalogue has shapes, tiny"),
         ("hf://owner/file.gguf", "bad-option", "hf://owner/repository/path"),
         ("hf://owner/repository/../x.gguf", "bad-option", "hf://owner/repository/path"),
         ("wan2.1", "video-model", "makes videos"),
