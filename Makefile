@@ -7,6 +7,10 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 TARGETS ?= cu124-sm89
 
+# what tests start besides: a registry, its signatures, the readers of our bake file and of our quadlets
+FROM_DEBIAN := docker-registry=usr/bin/docker-registry cosign=usr/bin/cosign \
+	docker-buildx=usr/libexec/docker/cli-plugins/docker-buildx podman=usr/libexec/podman/quadlet
+
 .PHONY: broken-engines shapes shapes-check quickstart test lint unit integration bench cuda clean runtime readme
 
 quickstart:
@@ -15,9 +19,7 @@ quickstart:
 # Everything: style, types, layers, unit and property tests, and the integration tests against the real runtime and image.
 test: $(VENV)/.dev runtime lint
 	$(BIN)/sdrun build cpu
-	@tools/buildx.sh $(BIN)
-	@tools/loopback-registry.sh $(BIN)
-	@tools/from-debian.sh $(BIN) podman usr/libexec/podman/quadlet
+	@tools/from-debian.sh $(BIN) $(FROM_DEBIAN)
 	$(BIN)/pytest -n 2 -m "not gpu" --cov=sdrun.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 lint: $(VENV)/.dev

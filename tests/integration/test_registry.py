@@ -67,7 +67,7 @@ def sdrun(*words: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedPr
 def published(cpu_image: LocalImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
     cosign = shutil.which("cosign")
     if cosign is None:
-        pytest.skip("needs cosign (tools/loopback-registry.sh)")
+        pytest.skip("needs cosign (tools/from-debian.sh)")
     folder = tmp_path_factory.mktemp("published")
     authority = Authority(folder / "tls")
     server = RegistryProcess(folder / "registry", authority.issue("registry"))

@@ -130,7 +130,7 @@ class RegistryProcess:
         """Starts it and waits until it listens."""
         program = shutil.which("docker-registry")
         if program is None:
-            pytest.skip("needs docker-registry (tools/loopback-registry.sh)")
+            pytest.skip("needs docker-registry (tools/from-debian.sh)")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen([program, "serve", str(self._settings)], stdout=log, stderr=log)
         until = time.monotonic() + 20

@@ -27,7 +27,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two pairs of keys that cosign has made, under the names of the folders."""
     program = shutil.which("cosign")
     if program is None:
-        pytest.skip("needs cosign (tools/loopback-registry.sh)")
+        pytest.skip("needs cosign (tools/from-debian.sh)")
     made = {}
     for name in ("ours", "theirs"):
         folder = tmp_path_factory.mktemp(name)

@@ -138,7 +138,7 @@ def test_every_row_has_a_runner_and_a_known_size() -> None:
             ci().frees_disk(row.built_with(targets().toolchains[name, toolkit]))
 
 
-@pytest.mark.skipif(buildx() is None, reason="needs the buildx plugin (tools/buildx.sh)")
+@pytest.mark.skipif(buildx() is None, reason="needs the buildx plugin (tools/from-debian.sh)")
 def test_buildx_accepts_the_bake_file(tmp_path: Path) -> None:
     """Parsed, its groups resolved, and every target found again as it was written."""
     written = json.loads(run(TOP, "-m", "sdrun", "matrix", "--format", "bake"))
