@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from sdrun.catalog.selftest import pictures_dir, selftest
 from sdrun.core.host import RuntimeFacts
 from sdrun.core.selftest import Backend, Probe
 from sdrun.launch.choosing import Wishes
-from sdrun.runtime.fake import Script
+from sdrun.runtime.fake import FakeRuntime, Script
 from sdrun.runtime.protocol import ContainerSpec, Exit, LocalImage
 
 SUITE = selftest()
@@ -74,3 +77,20 @@ def engine(backend: Backend, off: str = "", levels: int = 30) -> Callable[[Conta
         return Script((("stdout", said),), {name: drawn(probe, harm)}, Exit(0, False, 0.5))
 
     return play
+
+
+def surround(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders of the test's own, and a host with a GPU."""
+    for name in ("state", "cache"):
+        monkeypatch.setenv(f"SDRUN_{name.upper()}_DIR", str(folder / name))
+    (folder / "host.json").write_text(json.dumps(HOST))
+    monkeypatch.setenv("SDRUN_HOST_FACTS", str(folder / "host.json"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.chdir(folder)
+
+
+def with_gpu_image(runtime: FakeRuntime) -> FakeRuntime:
+    """With an image for the GPU beside that for the CPU."""
+    runtime.local.append(CUDA_IMAGE)
+    runtime.reported = CUDA_RUNTIME
+    return runtime

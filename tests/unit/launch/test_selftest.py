@@ -6,7 +6,20 @@ import json
 from pathlib import Path
 
 import pytest
-from selftesting import ABORTED, CUDA_IMAGE, CUDA_RUNTIME, DRAWN, FELL_BACK, HOST, ON, STARTED, SUITE, drawn, engine, probe_of
+from selftesting import (
+    ABORTED,
+    DRAWN,
+    FELL_BACK,
+    HOST,
+    ON,
+    STARTED,
+    SUITE,
+    drawn,
+    engine,
+    probe_of,
+    surround,
+    with_gpu_image,
+)
 
 from sdrun.catalog.selftest import pictures_dir
 from sdrun.core.selftest import BACKENDS, Backend, Difference, Probe, Reading
@@ -21,20 +34,13 @@ from sdrun.runtime.protocol import ContainerSpec, Exit
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("state", "cache"):
-        monkeypatch.setenv(f"SDRUN_{name.upper()}_DIR", str(tmp_path / name))
-    (tmp_path / "gpu.json").write_text(json.dumps(HOST))
-    monkeypatch.setenv("SDRUN_HOST_FACTS", str(tmp_path / "gpu.json"))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.chdir(tmp_path)
+    surround(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def runtime(fake_runtime: FakeRuntime) -> FakeRuntime:
     """With an image for the CPU and one for the GPU."""
-    fake_runtime.local.append(CUDA_IMAGE)
-    fake_runtime.reported = CUDA_RUNTIME
-    return fake_runtime
+    return with_gpu_image(fake_runtime)
 
 
 def outcome_of(runtime: FakeRuntime, backend: Backend = "cpu", probes: tuple[Probe, ...] = SUITE.probes) -> Result:
@@ -170,7 +176,7 @@ def test_what_is_no_fault_of_the_kernels_ends_the_test(runtime: FakeRuntime) -> 
 
 
 def test_no_gpu_is_no_selftest(runtime: FakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "gpu.json").write_text(json.dumps({**HOST, "gpus": [], "driver_version": None, "cuda_driver": None}))
+    (tmp_path / "host.json").write_text(json.dumps({**HOST, "gpus": [], "driver_version": None, "cuda_driver": None}))
     with pytest.raises(NoGpu):
         outcome_of(runtime, "cuda")
     assert runtime.specs == []

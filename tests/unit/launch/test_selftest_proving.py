@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from selftesting import CUDA_IMAGE, CUDA_RUNTIME, HOST, engine
+from selftesting import CUDA_IMAGE, CUDA_RUNTIME, HOST, engine, surround, with_gpu_image
 
 from sdrun.core.selftest import NOT_RUN
 from sdrun.errors import EngineFailed, RuntimeUnavailable
@@ -18,19 +18,12 @@ from sdrun.runtime.protocol import LocalImage
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("state", "cache"):
-        monkeypatch.setenv(f"SDRUN_{name.upper()}_DIR", str(tmp_path / name))
-    (tmp_path / "host.json").write_text(json.dumps(HOST))
-    monkeypatch.setenv("SDRUN_HOST_FACTS", str(tmp_path / "host.json"))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.chdir(tmp_path)
+    surround(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def runtime(fake_runtime: FakeRuntime) -> FakeRuntime:
-    fake_runtime.local.append(CUDA_IMAGE)
-    fake_runtime.reported = CUDA_RUNTIME
-    return fake_runtime
+    return with_gpu_image(fake_runtime)
 
 
 def proven(image: LocalImage, runtime: FakeRuntime) -> tuple[str, list[str]]:
