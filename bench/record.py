@@ -1,10 +1,16 @@
-"""What every measurement here shares: paired timing of whole processes, and one JSON form for the recorded result."""
+"""What every measurement here shares: paired timing of whole processes, and one JSON form for the recorded result.
+
+Results lie in bench/results/, or in the folder that OUT_DIR names (for a machine whose checkout is thrown away). Imports nothing
+but the standard library, so that a script that needs no more runs on any Python 3.11.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -13,7 +19,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-RESULTS = Path(__file__).resolve().parent / "results"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+_MAKERS = ("nvidia", "geforce", "tesla", "quadro")
 
 
 def seconds(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> float:
@@ -41,11 +49,28 @@ def paired(
     }
 
 
-def write(name: str, figures: Mapping[str, object], device: str | None = None) -> Path:
-    """Records `figures` with date, machine and versions under bench/results/."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    document = {
+def out_folder() -> Path:
+    """Where results are written, made if need be."""
+    folder = Path(os.environ.get("OUT_DIR") or RESULTS)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write(name: str, figures: Mapping[str, object], device: str | None = None, *, gpu: bool = False) -> Path:
+    """Records `figures` with date, machine and versions, and prints them. `device` is what the engine named; with `gpu` the GPU,
+    its driver and the container runtime are recorded as `sdrun detect` finds them, and the file's name ends with the GPU's."""
+    found = gpu_facts() if gpu else {}
+    path = out_folder() / (f"{name}_{slug(str(found['device']))}.json" if found else f"{name}.json")
+    path.write_text(json.dumps(document(name, figures, device, found), indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(figures, indent=2))
+    return path
+
+
+def document(
+    name: str, figures: Mapping[str, object], device: str | None = None, gpu: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """What is recorded of one measurement; `gpu`: of gpu_facts()."""
+    return {
         "measured": name,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": {
@@ -54,13 +79,41 @@ def write(name: str, figures: Mapping[str, object], device: str | None = None) -
             "system": platform.platform(terse=True),
             "python": platform.python_version(),
             **({"device": device} if device else {}),
+            **(gpu or {}),
         },
-        "rerun": f"python bench/{Path(sys.argv[0]).name}",
+        "rerun": " ".join(["python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "figures": figures,
     }
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(figures, indent=2))
-    return path
+
+
+@functools.cache
+def gpu_facts() -> Mapping[str, object]:
+    """The first GPU, its driver and the container runtime, as `sdrun detect` finds them. SystemExit where there is no GPU."""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+    argv = [sys.executable, "-m", "sdrun", "detect", "--json"]
+    host = json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True, env=environ).stdout)
+    if not host["gpus"]:
+        sys.exit("this measurement needs an NVIDIA GPU, and sdrun detect finds none")
+    first, runtime = host["gpus"][0], host["runtime"] or {"name": "none", "version": ""}
+    return {
+        "device": first["name"],
+        "compute_capability": first["compute_capability"],
+        "memory_mib": first["memory_mib"],
+        "gpus": len(host["gpus"]),
+        "driver": host["driver_version"],
+        "cuda_driver": host["cuda_driver"],
+        "runtime": f"{runtime['name']} {runtime['version']}".strip(),
+    }
+
+
+def slug(device: str) -> str:
+    """A GPU's name as part of a file's.
+
+    >>> slug("NVIDIA H100 80GB HBM3"), slug("NVIDIA GeForce RTX 4090"), slug("NVIDIA A100-SXM4-80GB")
+    ('h100', 'rtx_4090', 'a100')
+    """
+    words = [word for word in re.findall(r"[a-z0-9]+", device.lower()) if word not in _MAKERS]
+    return "_".join(words[: 2 if words[:1] in (["rtx"], ["gtx"]) else 1]) or "gpu"
 
 
 def _processor() -> str:
