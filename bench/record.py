@@ -1,7 +1,7 @@
 """What every measurement here shares: paired timing of whole processes, and one JSON form for the recorded result.
 
-Results lie in bench/results/, or in the folder that OUT_DIR names (for a machine whose checkout is thrown away). Imports nothing
-but the standard library, so that a script that needs no more runs on any Python 3.11.
+Results lie in bench/results/, or in the folder that OUT_DIR names (for a machine whose checkout is thrown away). Imports
+nothing but the standard library, so that a script that needs no more runs on any Python 3.11.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ def out_folder() -> Path:
 
 
 def write(name: str, figures: Mapping[str, object], device: str | None = None, *, gpu: bool = False) -> Path:
-    """Records `figures` with date, machine and versions, and prints them. `device` is what the engine named; with `gpu` the GPU,
-    its driver and the container runtime are recorded as `sdrun detect` finds them, and the file's name ends with the GPU's."""
+    """Records `figures` with date, machine and versions, and prints them. `device` is what the engine named; with `gpu` the
+    GPU, its driver and the container runtime are recorded as `sdrun detect` finds them, and the file's name ends with the
+    GPU's."""
     found = gpu_facts() if gpu else {}
     path = out_folder() / (f"{name}_{slug(str(found['device']))}.json" if found else f"{name}.json")
     path.write_text(json.dumps(document(name, figures, device, found), indent=2) + "\n", encoding="utf-8")
@@ -81,7 +82,7 @@ def document(
             **({"device": device} if device else {}),
             **(gpu or {}),
         },
-        "rerun": " ".join(["python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "rerun": " ".join(["python", f"bench/{Path(sys.argv[0]).name}", *map(_general, sys.argv[1:])]),
         "figures": figures,
     }
 
@@ -114,6 +115,11 @@ def slug(device: str) -> str:
     """
     words = [word for word in re.findall(r"[a-z0-9]+", device.lower()) if word not in _MAKERS]
     return "_".join(words[: 2 if words[:1] in (["rtx"], ["gtx"]) else 1]) or "gpu"
+
+
+def _general(word: str) -> str:
+    """An argument without the places of one machine."""
+    return Path(word).name if word.startswith("/") else word
 
 
 def _processor() -> str:
