@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sdrun.cli.console import Console, own_arguments, printable, stopped
+from sdrun.cli.quickvalues import spare_adapters
 from sdrun.cli.verbs import PANELS, VERBS
 from sdrun.errors import Interrupted, SdrunError, UsageProblem
 
@@ -93,6 +94,7 @@ def main() -> int:
     console = Console(as_json="--json" in own)
     printable()
     try:
+        spare_adapters()
         code = _program()(standalone_mode=False, prog_name="sdrun")
         if code == Interrupted.exit_code:  # what typer makes of a KeyboardInterrupt; ours is an error with its own words
             return stopped(own)
