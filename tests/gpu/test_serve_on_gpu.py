@@ -1,42 +1,33 @@
-"""`sdrun serve` on a real GPU: the device it names, a picture, and its end. Needs a GPU, and an image for it in the runtime
-or an index (SDRUN_INDEX)."""
+"""`sdrun serve` on a real GPU: the device it names, a picture, what it can reach, and its end."""
 
 from __future__ import annotations
 
 import base64
-import io
 import json
-import os
 import signal
 import subprocess
-import sys
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from PIL import Image
+
+from sdrun.core.selftest import Difference
+from tests.gpu.running import Sdrun, apart, containers, docker
 
 pytestmark = pytest.mark.gpu
 
-SDRUN = (sys.executable, "-m", "sdrun")
+ASKED = {"prompt": "a red circle", "size": "256x256"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def plan() -> dict[str, object]:
-    """What runs here; skips where no image serves a GPU of this host."""
-    done = subprocess.run([*SDRUN, "resolve", "--json"], capture_output=True, text=True, check=False, timeout=60)
-    if done.returncode != 0:
-        pytest.skip(f"no image runs on a GPU of this host: {done.stderr.strip()[:300]}")
-    answer: dict[str, object] = json.loads(done.stdout)
-    return answer
-
-
-def test_a_picture_from_the_gpu(plan: dict[str, object], tmp_path: Path) -> None:
-    """The same picture as `generate` draws there, and the GPU named before anybody is told the address."""
-    environ = {**os.environ, "SDRUN_STATE_DIR": str(tmp_path / "state")}
-    argv = [*SDRUN, "serve", "-m", "tiny", "--port", "0", "--json"]
-    with (tmp_path / "err.txt").open("w") as err:
-        server = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=err, text=True, env=environ)
+@contextmanager
+def serving(sdrun: Sdrun) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """A server of the model shapes, and what it told when it answered."""
+    argv = sdrun.argv("serve", "-m", "shapes", "--port", "0", "--json")
+    with (sdrun.work / "err.txt").open("w") as err:
+        server = subprocess.Popen(argv, cwd=sdrun.work, env=sdrun.environ, stdout=subprocess.PIPE, stderr=err, text=True)
     assert server.stdout is not None  # it was asked for
     try:
         lines = []
@@ -44,22 +35,40 @@ def test_a_picture_from_the_gpu(plan: dict[str, object], tmp_path: Path) -> None
             lines.append(line)
             if line.startswith("}"):
                 break
-        told = json.loads("".join(lines))
-        assert told["schema"] == "sdrun.serve/v1", told
-        assert told["device"].startswith("CUDA0 ")
-        assert told["target"] == plan["target"]
-        body = json.dumps({"prompt": "a red fox", "size": "256x256"}).encode()
-        request = urllib.request.Request(told["url"] + "/v1/images/generations", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            (row,) = json.load(answer)["data"]
-        drawn = [*SDRUN, "generate", "-m", "tiny", "-p", "a red fox", "-W", "256", "-H", "256", "-o", str(tmp_path / "x.png")]
-        subprocess.run(drawn, check=True, capture_output=True, env=environ, timeout=120)
-        with Image.open(io.BytesIO(base64.b64decode(row["b64_json"]))) as one, Image.open(tmp_path / "x.png") as other:
-            assert one.size == (256, 256)
-            assert one.tobytes() == other.tobytes()
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(60) == 0
+        assert lines, (sdrun.work / "err.txt").read_text()
+        yield server, json.loads("".join(lines))
     finally:
         server.kill()
         server.wait()
         server.stdout.close()
+
+
+def test_a_picture_from_the_gpu(plan: dict[str, Any], sdrun: Sdrun, record_property: Callable[[str, object], None]) -> None:
+    """The same picture as `generate` draws there, and the GPU named before anybody is told the address."""
+    before = containers()
+    with serving(sdrun) as (server, told):
+        assert told["schema"] == "sdrun.serve/v1", told
+        assert told["device"].startswith("CUDA0 ")
+        assert told["target"] == plan["target"]
+        (container,) = containers() - before
+        networks = set(json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", container)))
+        assert networks == {"sdrun-internal"}
+        assert docker("network", "inspect", "--format", "{{.Internal}}", "sdrun-internal") == "true"  # no way out
+        served = picture_of(told["url"], sdrun.work / "served.png")
+        sdrun.answer("generate", "-m", "shapes", "-p", "a red circle", "-W", "256", "-H", "256", "-o", "drawn.png")
+        assert apart(served, sdrun.work / "drawn.png") == Difference(0, 0)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+    record_property("device", told["device"])
+    record_property("networks", sorted(networks))
+
+
+def picture_of(url: str, file: Path) -> Path:
+    """Asks the server for one, as OpenAI's clients do."""
+    request = urllib.request.Request(
+        url + "/v1/images/generations", json.dumps(ASKED).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        (row,) = json.load(answer)["data"]
+    file.write_bytes(base64.b64decode(row["b64_json"]))
+    return file
