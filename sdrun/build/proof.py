@@ -13,13 +13,12 @@ from sdrun.build.rootfs import Rootfs, open_rootfs
 from sdrun.catalog.cuda import load_cuda_facts
 from sdrun.core.engine import Engine
 from sdrun.core.guard import folder_of
+from sdrun.core.platform import MULTIARCH
 from sdrun.core.target import Target
 from sdrun.errors import NoGpu, VerificationFailed
 from sdrun.fatbin.report import file_to_json
 from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, LocalImage, Stream
 
-# Where the loader looks without a cache file: ld.so(8), and Debian's multiarch folders.
-_MULTIARCH = {"linux/amd64": "x86_64-linux-gnu", "linux/arm64": "aarch64-linux-gnu"}
 _FROM_THE_DRIVER = frozenset({"libcuda.so.1"})  # the host's driver brings it; in an image it would be the wrong one
 
 
@@ -129,7 +128,7 @@ def _search(rootfs: Rootfs, name: str, dynamic: Dynamic, path: str, platform: st
         return rootfs.resolve(name)
     origin = "/" + path.rpartition("/")[0]
     folders = [folder.replace("$ORIGIN", origin).replace("${ORIGIN}", origin) for folder in dynamic.runpath]
-    multiarch = _MULTIARCH.get(platform, "")
+    multiarch = MULTIARCH.get(platform, "")  # where the loader looks without a cache file: ld.so(8)
     folders += [f"/lib/{multiarch}", f"/usr/lib/{multiarch}", "/lib64", "/usr/lib64", "/lib", "/usr/lib"]
     return next((found for folder in folders if (found := rootfs.resolve(f"{folder}/{name}"))), None)
 

@@ -22,8 +22,10 @@ _CMAKE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _KEYS = (
     *("name", "title", "licence", "url", "version", "revision", "date", "source", "binaries", "licence_files"),
     *("notice_files", "cmake", "cpu_levels", "cuda", "compiled_as", "left_out", "samplers", "schedulers"),
+    *("toolkit_libraries", "cublas_libraries", "cublas_entry_points"),
 )
 _LEFT_OUT_KEYS = ("part", "files", "reason", "instead")
+_LIBRARY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _PART = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _FILE = re.compile(r"[A-Za-z0-9_.*?/{}\[\]-]+")
 _SOURCE_KEYS: Mapping[str, tuple[str, ...]] = {
@@ -73,6 +75,9 @@ def _engine(file: YamlFile, row: Fields) -> Engine:
         samplers=texts(row, "samplers"),
         schedulers=texts(row, "schedulers"),
         left_out=_left_out(file, row),
+        toolkit_libraries=_names(row, "toolkit_libraries"),
+        cublas_libraries=_names(row, "cublas_libraries"),
+        cublas_entry_points=_names(row, "cublas_entry_points"),
     )
 
 
@@ -110,6 +115,17 @@ def _cmake(row: Fields, name: str) -> dict[str, str]:
         if not _CMAKE_NAME.fullmatch(option):
             raise Malformed(f"{row.key(name)}.{option}", "is not the name of a CMake option")
     return options
+
+
+def _names(row: Fields, name: str) -> tuple[str, ...]:
+    """Names of libraries or of their symbols; they stand in a shell script."""
+    found = texts(row, name)
+    for text in found:
+        if not _LIBRARY.fullmatch(text):
+            raise Malformed(row.key(name), f"{text[:40]!r} is not the name of a library or a symbol")
+    if not found or len(set(found)) != len(found):
+        raise Malformed(row.key(name), "is empty or names something twice")
+    return found
 
 
 def _compiled_as(row: Fields) -> dict[Arch, Arch]:

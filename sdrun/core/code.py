@@ -62,6 +62,11 @@ def loadable_sass(archs: Iterable[Arch], capability: ComputeCapability, *, mixes
     return best
 
 
+def loadable_archs(archs: Iterable[Arch], capability: ComputeCapability, facts: CudaFacts) -> tuple[Arch, ...]:
+    """Every arch whose machine code such a GPU takes, sorted: what must stay in a library that is pruned for it."""
+    return tuple(sorted(one for one in archs if loadable_sass((one,), capability, mixes=False, facts=facts) is not None))
+
+
 def _fits(arch: Arch, capability: ComputeCapability, facts: CudaFacts) -> bool:
     if arch.suffix == "":
         return arch.capability.major == capability.major

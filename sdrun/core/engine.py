@@ -62,11 +62,13 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One engine row. `revision` is upstream's commit (empty for a local folder); `epoch` its date in seconds since 1970, which
-    becomes SOURCE_DATE_EPOCH; `binaries` role -> file name (roles `cli`, `server`); `licence_files` lie in the source and go
-    into the image, of `notice_files` the first lines do; `cmake` holds for every target, `cpu_levels[level]` for targets of
-    that level, `cuda` for targets with GPU code; `compiled_as` names the archs that its build turns into others (ggml: 120 into
-    120a); `samplers` and `schedulers` are the names the engine accepts; `left_out` is what targets with GPU code do without."""
+    """One engine row. `revision` is upstream's commit (empty for a local folder); `epoch` its date in seconds since 1970,
+    which becomes SOURCE_DATE_EPOCH; `binaries` role -> file name (roles `cli`, `server`); `licence_files` lie in the source
+    and go into the image, of `notice_files` the first lines do; `cmake` holds for every target, `cpu_levels[level]` for
+    targets of that level, `cuda` for targets with GPU code; `compiled_as` names the archs that its build turns into others
+    (ggml: 120 into 120a); `toolkit_libraries` and `cublas_libraries` are what targets with GPU code link of the toolkit
+    (linker names: `cudart`), `cublas_entry_points` all that they call of the latter; `samplers` and `schedulers` are the
+    names the engine accepts; `left_out` is what targets with GPU code do without."""
 
     name: str
     title: str
@@ -86,3 +88,6 @@ class Engine:
     samplers: tuple[str, ...]
     schedulers: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
+    toolkit_libraries: tuple[str, ...] = ()
+    cublas_libraries: tuple[str, ...] = ()
+    cublas_entry_points: tuple[str, ...] = ()

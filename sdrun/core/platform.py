@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+# Debian's multiarch folders below /usr/lib, which Ubuntu has as well.
+MULTIARCH = {"linux/amd64": "x86_64-linux-gnu", "linux/arm64": "aarch64-linux-gnu"}
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?")
 
 

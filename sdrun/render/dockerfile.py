@@ -9,11 +9,14 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from sdrun.catalog.cuda import load_cuda_facts
+from sdrun.core.capability import Arch
+from sdrun.core.code import loadable_archs
 from sdrun.core.driver import combined
 from sdrun.core.engine import Engine
 from sdrun.core.facts import CudaFacts
 from sdrun.core.guard import PROGRAMS, guard_header
 from sdrun.core.labels import image_labels
+from sdrun.core.platform import MULTIARCH
 from sdrun.core.target import Base, Target, Toolchain, Variant
 from sdrun.core.version import CudaVersion
 from sdrun.resources import images_dir, templates_dir
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 USER_ID = 65532  # "nonroot" of the distroless images; Kubernetes' runAsNonRoot wants a number
 COMPRESS_MODES_FROM = CudaVersion(12, 8)  # nvcc has -compress-mode (toolkits.yaml, compress_modes)
+TOOLKIT_MOUNT = "/run/toolkit"  # where the engine's stage sees the toolkit's layer
+LINK_SCRIPT = "link-cublas.sh"
 CONTEXT_SOURCE = "engine.tar"  # what the Dockerfile ADDs; sdrun build puts it beside the rendered files
 
 
@@ -35,6 +40,8 @@ def render(target: Target, engine: Engine, base: Base) -> dict[str, str]:
         files["guard.c"] = (images_dir() / "guard" / "guard.c").read_text(encoding="utf-8")
         files["guard-target.h"] = guard_header(target, tuple(engine.binaries.values()), load_cuda_facts())
         files |= {f"{part.part}.patch": part.patch for part in engine.left_out}
+    if target.pruned:
+        files[LINK_SCRIPT] = (templates_dir() / LINK_SCRIPT).read_text(encoding="utf-8")
     template = _environment().get_template("Dockerfile.j2")
     text = template.render(
         target=target,
@@ -49,6 +56,9 @@ def render(target: Target, engine: Engine, base: Base) -> dict[str, str]:
         build="/build" if len(target.variants) == 1 else '"$build"',
         library_path=library_path(target),
         programs=PROGRAMS,
+        pruned_for=kept_archs(target, load_cuda_facts()),
+        cublas_soname=cublas_soname(target),
+        toolkit_mount=TOOLKIT_MOUNT,
         toolkit_licences=toolkit_licences(target),
         driver_cuda=driver_cuda(target, load_cuda_facts()),
         user=USER_ID,
@@ -62,6 +72,20 @@ def driver_cuda(target: Target, facts: CudaFacts) -> str | None:
         return None
     floors = [facts.sass_floor(target.toolkit), *([facts.zstd_floor] if target.fatbin_compression == "zstd" else [])]
     return str(combined(floors).cuda)
+
+
+def kept_archs(target: Target, facts: CudaFacts) -> tuple[Arch, ...]:
+    """The machine code that stays in a pruned library: all that a GPU of one of the target's archs can load (8.0, 8.6 and 8.9
+    for 8.9), for a kernel may be there for a lower one alone. Empty where nothing is pruned."""
+    if not target.pruned or target.toolkit is None:
+        return ()
+    emitted = facts.toolkits[target.toolkit].sass
+    return tuple(sorted({one for arch in target.sass for one in loadable_archs(emitted, arch.capability, facts)}))
+
+
+def cublas_soname(target: Target) -> str:
+    """What the library is called that is linked of the static ones. Not as NVIDIA's: nothing may take it for theirs."""
+    return f"libsdrun-cublas.so.{target.toolkit.major}" if target.toolkit is not None else ""
 
 
 def library_path(target: Target) -> str:
@@ -105,6 +129,10 @@ def cmake_options(target: Target, engine: Engine) -> Mapping[str, str]:
         }
         if library_path(target):
             options["CMAKE_SKIP_RPATH"] = "ON"  # the finished image has the libraries where the loader looks
+        if target.pruned:
+            library = f"{TOOLKIT_MOUNT}/usr/lib/{MULTIARCH[target.platform]}/{cublas_soname(target)}"
+            options |= {f"CUDA_{name}_LIBRARY": library for name in engine.cublas_libraries}
+            options["CMAKE_SKIP_RPATH"] = "ON"
         if not toolchain.driver_stub:
             options["GGML_CUDA_NO_VMM"] = "ON"
     return dict(sorted(options.items()))

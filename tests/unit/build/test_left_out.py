@@ -179,7 +179,7 @@ def test_pruned_libraries_wait_for_a_run(engine: Engine) -> None:
 
 def test_a_row_may_say_that_libraries_are_pruned(tmp_path: Path) -> None:
     text = (images_dir() / "targets.yaml").read_text(encoding="utf-8")
-    old, new = '{target: cu124-sm90, sass: ["90"]}', '{target: cu124-sm90, sass: ["90"], pruned: true}'
+    old, new = '{target: cu124-sm80, sass: ["80"]}', '{target: cu124-sm80, sass: ["80"], pruned: true}'
     assert old in text
     (tmp_path / "targets.yaml").write_text(text.replace(old, new), encoding="utf-8")
-    assert [one.name for one in targets(tmp_path / "targets.yaml").rows if one.pruned] == ["cu124-sm90"]
+    assert [one.name for one in targets(tmp_path / "targets.yaml").rows if one.pruned] == ["cu124-sm80", "cu124-sm90"]

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from sdrun.catalog.cuda import load_cuda_facts
 from sdrun.catalog.engines import engines
 from sdrun.catalog.targets import targets
 from sdrun.core.index import Compression
 from sdrun.core.labels import image_labels
 from sdrun.core.target import Target
 from sdrun.core.version import CudaVersion
-from sdrun.render.dockerfile import cmake_options, compression_options, quoted, render
+from sdrun.render.dockerfile import cmake_options, compression_options, kept_archs, quoted, render
 
 ROWS = targets().rows
 GOLDEN = Path(__file__).parents[2] / "golden" / "dockerfile"
@@ -56,10 +57,8 @@ def test_two_renders_are_the_same(row: Target) -> None:
 def test_golden(row: Target) -> None:
     """What changes here changes an image; write it anew with: sdrun render TARGET -o DIR."""
     files = rendered(row)
-    for name in ("Dockerfile", "guard-target.h", "collect-rootfs.sh"):
-        golden = GOLDEN / row.name / name
-        if golden.exists():
-            assert files[name] == golden.read_text(encoding="utf-8")
+    for golden in (GOLDEN / row.name).iterdir():
+        assert files[golden.name] == golden.read_text(encoding="utf-8")
 
 
 def test_all_targets_render_within_two_seconds() -> None:
@@ -125,7 +124,68 @@ def test_nothing_of_the_driver_goes_in(row: Target) -> None:
     """No cuda-compat, no image as the last stage but the empty one."""
     text = rendered(row)["Dockerfile"]
     assert "compat" not in text
-    assert text.count("\nCOPY --from=") == 1
+    assert final_stage(text).startswith("\nFROM scratch\n")
+
+
+def final_stage(text: str) -> str:
+    return text[text.rindex("\nFROM ") :]
+
+
+def test_layers_go_from_what_is_shared_to_what_changes(row: Target) -> None:
+    """Base, toolkit, engine; and nothing of the engine's revision is said before the engine's own stage."""
+    text = rendered(row)["Dockerfile"]
+    copied = [line for line in final_stage(text).splitlines() if line.startswith("COPY ")]
+    toolkit = ["COPY --from=toolkit /rootfs/ /"] if row.toolchain else []
+    assert copied == ["COPY --from=engine /rootfs/base/ /", *toolkit, "COPY --from=engine /rootfs/engine/ /"]
+    before = text[: text.index(" AS engine\n")].partition("\nFROM ")[2]
+    engine = engines()[row.engine]
+    assert not [word for word in (str(engine.epoch), engine.version, engine.revision, "engine.tar") if word in before]
+
+
+def pruned(name: str, *, on: bool = True) -> Target:
+    return replace(next(row for row in ROWS if row.name == name), pruned=on)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("cu118-sm61", "60 61"),
+        ("cu124-sm70", "70"),
+        ("cu124-sm89", "80 86 89"),
+        ("cu124-sm90", "90 90a"),
+        ("cu130-sm120", "120 120a 120f"),
+        ("cu130-sm87-arm64", "87"),
+    ],
+)
+def test_what_stays_in_a_pruned_library(name: str, kept: str) -> None:
+    """All that such a GPU can load: a kernel may be there for a lower minor alone. Jetson code is for Jetsons."""
+    facts = load_cuda_facts()
+    assert " ".join(map(str, kept_archs(pruned(name), facts))) == kept
+    assert kept_archs(pruned(name, on=False), facts) == ()
+    assert f" --keep {kept};" in rendered(pruned(name))["Dockerfile"]
+
+
+def test_a_pruned_image_differs_from_a_whole_one_in_links_alone() -> None:
+    """The compiler's command lines are the same, or a prune would compile the engine anew."""
+    target = pruned("cu124-sm90")
+    engine = engines()[target.engine]
+    whole = dict(cmake_options(replace(target, pruned=False), engine))
+    options = dict(cmake_options(target, engine))
+    library = "/run/toolkit/usr/lib/x86_64-linux-gnu/libsdrun-cublas.so.12"
+    added = {"CUDA_cublas_LIBRARY": library, "CUDA_cublasLt_LIBRARY": library, "CMAKE_SKIP_RPATH": "ON"}
+    assert options == whole | added
+    files = rendered(target)
+    assert all(f" {entry}" in files["Dockerfile"] for entry in engine.cublas_entry_points)
+    assert "link-cublas.sh" not in rendered(replace(target, pruned=False))
+
+
+def test_what_the_proof_holds_a_pruned_library_against() -> None:
+    """A stage of one file, the same link of the whole libraries, which the image is not made of."""
+    text = rendered(pruned("cu118-sm61"))["Dockerfile"]
+    stages = dict(part.split("\n", 1) for part in text.split("\nFROM ")[1:])
+    assert stages["scratch AS unpruned"].split("\n")[0] == "COPY --from=whole /libsdrun-cublas.so.11 /"
+    assert "--keep" not in stages["toolchain AS whole"]
+    assert "whole" not in final_stage(text)
 
 
 def test_hadolint_is_clean(row: Target, tmp_path: Path) -> None:
@@ -134,10 +194,11 @@ def test_hadolint_is_clean(row: Target, tmp_path: Path) -> None:
     assert hadolint(file) == ""
 
 
-def test_the_shell_accepts_the_script(row: Target, tmp_path: Path) -> None:
-    script = tmp_path / "collect-rootfs.sh"
-    script.write_text(rendered(row)["collect-rootfs.sh"], encoding="utf-8")
-    subprocess.run(["sh", "-n", str(script)], check=True)
+def test_the_shell_accepts_the_scripts(row: Target, tmp_path: Path) -> None:
+    for name, text in rendered(row).items():
+        if name.endswith(".sh"):
+            (tmp_path / name).write_text(text, encoding="utf-8")
+            subprocess.run(["sh", "-n", str(tmp_path / name)], check=True)
 
 
 def test_what_the_image_rests_on(row: Target) -> None:
