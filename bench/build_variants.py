@@ -4,10 +4,11 @@
     docker build --target engine -t stage rendered/sdcpp-90e87bc-cu135-sm90      # (with engine.tar in the folder)
     python bench/build_variants.py stage OUT [NAME ...]
 
-The rows of build_variants.yaml name the macro and the files that see it. Those are compiled again by the very command that the
-stage's Ninja has for them, linked before the archive that holds the shipped ones, and stripped: OUT/sd-cli-NAME. FORCE_MMQ is not
-among them: on CC 7.5 and above with tensor cores ggml_cuda_should_use_mmq says yes before it looks at that macro, and the two
-widths it sets in mmq.cuh are those of GPUs without them. Nor are -O3 and -use_fast_math, which every build has.
+The rows of build_variants.yaml name the macro and the files that see it. Those are compiled again by the very command that
+the stage's Ninja has for them, linked before the archive that holds the shipped ones, and stripped: OUT/sd-cli-NAME.
+FORCE_MMQ is not among them: on CC 7.5 and above with tensor cores ggml_cuda_should_use_mmq says yes before it looks at that
+macro, and the two widths it sets in mmq.cuh are those of GPUs without them. Nor are -O3 and -use_fast_math, which every build
+has.
 """
 
 from __future__ import annotations
@@ -84,10 +85,7 @@ def driver_stub(stage: Stage, objects: list[str]) -> str:
     """A library with the soname of the driver's and the names that the objects want of it, for the linker alone."""
     wanted = set(re.findall(r" U (cu[A-Z]\w*)", stage.run(f"nm -u {shlex.join(objects)}")))
     code = "".join(f"void {name}(void) {{}}\n" for name in sorted(wanted))
-    stage.run(
-        "gcc-14 -shared -x c -Wl,-soname,libcuda.so.1 -o /tmp/libcuda.so.1 - || gcc -shared -x c -o /tmp/libcuda.so.1 -",
-        code.encode(),
-    )
+    stage.run("gcc-14 -shared -x c -Wl,-soname,libcuda.so.1 -o /tmp/libcuda.so.1 -", code.encode())
     return "/tmp/libcuda.so.1"
 
 

@@ -1,15 +1,15 @@
-"""Random weights in the shape of FLUX.1 at its real width, in several types that agree with each other: what speed is measured with
-where no real weights are at hand. Speed depends on shapes and types alone, so a picture of noise is as good as another.
+"""Random weights in the shape of FLUX.1 at its real width, in several types that agree with each other: what speed is measured
+with where no real weights are at hand. Speed depends on shapes and types alone, so a picture of noise is as good as another.
 
     python bench/flux_weights.py FOLDER [--double 5] [--single 10] [--types q4_0,q8_0,f16]
 
-writes `flux-TYPE.gguf`, `clip_l.gguf` (the engine dies without any text encoder) and `vae.gguf` (FLUX's own autoencoder, the decoder)
-into FOLDER. The real depth is 19 + 38 blocks: 11.9 thousand million weights, as f16 23.8 GB, Q8_0 12.6 GB, Q4_0 6.7 GB; all of a step's
-time is in the blocks, so half the blocks take half of it.
+writes `flux-TYPE.gguf`, `clip_l.gguf` (the engine dies without any text encoder) and `vae.gguf` (FLUX's own autoencoder, the
+decoder) into FOLDER. The real depth is 19 + 38 blocks: 11.9 thousand million weights, as f16 23.8 GB, Q8_0 12.6 GB, Q4_0
+6.7 GB; all of a step's time is in the blocks, so a fourth of the blocks takes about a fourth of it.
 
-Every weight begins as a signed byte drawn from a bell curve. f16 and Q8_0 hold that byte times a scale, Q4_0 its upper half, so
-the types differ by their rounding alone. A scale of 1 over the root of the inputs keeps numbers near 1 through any depth; biases
-are 0, norms 1. Nothing but numpy is needed, and all cores are used.
+Every weight begins as a signed byte drawn from a bell curve. f16 and Q8_0 hold that byte times a scale, Q4_0 its upper half,
+so the types differ by their rounding alone. A scale of 1 over the root of the inputs keeps numbers near 1 through any depth;
+biases are 0, norms 1. Nothing but numpy is needed, and all cores are used.
 """
 
 from __future__ import annotations
