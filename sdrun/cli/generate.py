@@ -143,10 +143,9 @@ def _print_command(console: Console, decided: tuple[Prepared, ContainerRuntime],
 
     from sdrun.launch.generate import command_line
 
-    command = command_line(*decided)
-    folder = decided[0].destination.folder
-    if not folder.exists():  # --mount makes none
-        console.note(f"make its folder first: {shlex.join(['mkdir', '-p', str(folder)])}")
+    command, missing = command_line(*decided)
+    if missing:
+        console.note(f"make its folders first: {shlex.join(['mkdir', '-p', *map(str, missing)])}")
     plan = decided[0].chosen.plan
     facts = {"target": plan.target, "image": decided[0].chosen.image, "code_path": plan.code_path}
     if as_json:

@@ -86,7 +86,9 @@ def _print_command(console: Console, request: Request, wishes: Wishes, build: bo
     decided, runtime = decide(request, wishes, fetching, Listener(console.note, console.detail), connection.get)
     if runtime.name == "docker":
         console.note(f"make its network first, once: {shlex.join(PUBLISHED.command(runtime.name))}")
-    command = command_line(decided, runtime, port)
+    command, missing = command_line(decided, runtime, port)
+    if missing:
+        console.note(f"make its folders first: {shlex.join(['mkdir', '-p', *map(str, missing)])}")
     if as_json:
         plan = decided.chosen.plan
         facts = {"target": plan.target, "image": decided.chosen.image, "code_path": plan.code_path}

@@ -210,8 +210,9 @@ def _on_gpu(request: Request, team: Team, row: Match, access: Access, driver: Dr
     path: CodePath = row.path or "cpu"
     notes = []
     seconds = request.facts.jit_first_run_seconds if path == "ptx-jit" else None
-    if seconds is not None:
-        notes.append(_jit_note(request, team, row, seconds))
+    jit_note = None if seconds is None else _jit_note(request, team, row, seconds)
+    if jit_note is not None:
+        notes.append(jit_note)
     if access.narrow_to:
         notes.append("The container runtime can only hand over all GPUs; CUDA_VISIBLE_DEVICES narrows them inside.")
     if access.doubtful:
@@ -231,7 +232,7 @@ def _on_gpu(request: Request, team: Team, row: Match, access: Access, driver: Dr
         devices=tuple(device.uuid for device in team),
         gpu_access=access.kind,
         rejected=_rejected(request, (team,), driver),
-        handover=Handover(team, access.requests, access.narrow_to, seconds, tuple(notes)),
+        handover=Handover(team, access.requests, access.narrow_to, seconds, tuple(notes), jit_note),
     )
 
 

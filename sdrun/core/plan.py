@@ -52,13 +52,15 @@ class Handover:
     """What a launcher needs beyond the document. `requests`: what to ask the runtime for, CDI names
     (`nvidia.com/gpu=GPU-...`) or, with `gpus-flag`, UUIDs. `narrow_to`: UUIDs for CUDA_VISIBLE_DEVICES in the container where
     the runtime can only hand over more than was chosen, else empty. `jit_seconds`: what the first run may take longer, None
-    where nothing is JIT-compiled. `notes`: what people should be told, one sentence each."""
+    where nothing is JIT-compiled. `notes`: what people should be told, one sentence each; `jit_note`: the one of them about the
+    first run, which is not for those who have what an earlier run compiled."""
 
     gpus: tuple[Device, ...] = ()
     requests: tuple[str, ...] = ()
     narrow_to: tuple[str, ...] = ()
     jit_seconds: int | None = None
     notes: tuple[str, ...] = ()
+    jit_note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sdrun.core.decode import Malformed
@@ -19,6 +19,7 @@ from sdrun.core.plan import Plan, Refusal
 from sdrun.core.policy import Build, Policy
 from sdrun.core.target import TargetId
 from sdrun.errors import RuntimeUnavailable, UsageProblem, VerificationFailed, from_refusal
+from sdrun.launch import jitcache
 from sdrun.launch.sources import Sources, as_announced, local_copy, pulled, trusted
 from sdrun.runtime.protocol import ContainerRuntime, GpuRequest, LocalImage
 
@@ -48,12 +49,13 @@ class Wishes:
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """The plan, the host it is for, and the image: `local` is None where it would have to be pulled first and nothing was to be
-    fetched. `notes` are for people."""
+    fetched. `notes` are for people. `allow_jit`: the driver may compile PTX, of the image or of a library in it."""
 
     plan: Plan
     host: HostFacts
     local: LocalImage | None
     notes: tuple[str, ...] = ()
+    allow_jit: bool = True
 
     @property
     def image(self) -> str:
@@ -64,6 +66,11 @@ class Chosen:
     def processor_level(self) -> str:
         """The x86-64 level the image's host code was built for, empty where it does not say."""
         return self.local.labels.get(CPU_LEVEL, "") if self.local is not None else ""
+
+    @property
+    def compiled(self) -> jitcache.Entry | None:
+        """Where what the driver compiles of it is kept between runs; None where it compiles nothing."""
+        return jitcache.entry_of(self.plan, self.host, self.image)
 
     @property
     def gpu(self) -> GpuRequest | None:
@@ -98,7 +105,8 @@ def choose(runtime: ContainerRuntime, wishes: Wishes, fetching: Fetching, enviro
     if isinstance(answer, Refusal):
         raise _refused(answer, index, wishes)
     local = _present(runtime, answer, index, wishes, fetching)
-    return Chosen(answer, host, local, (*host.notes, *answer.handover.notes))
+    chosen = Chosen(answer, host, local, host.notes, wishes.allow_jit)
+    return replace(chosen, notes=(*host.notes, *jitcache.notes(answer, chosen.compiled)))
 
 
 def _policy(wishes: Wishes, environ: Mapping[str, str]) -> Policy:

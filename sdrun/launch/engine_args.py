@@ -69,7 +69,7 @@ _OWN_OPTIONS: Mapping[str, str] = {
 _ENVIRONMENT: Mapping[str, str] = {
     "HOME": "/tmp",
     "GGML_NO_BACKTRACE": "1",  # on abort ggml would fork a debugger; there is none in the image
-    "CUDA_CACHE_DISABLE": "1",  # a cache of compiled kernels would be lost with the container
+    "CUDA_CACHE_DISABLE": "1",  # a cache of compiled kernels would go with the container; jitcache.py mounts one
 }
 
 

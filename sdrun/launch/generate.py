@@ -14,8 +14,9 @@ from sdrun.errors import Interrupted, SdrunError
 from sdrun.launch.choosing import Chosen, Fetching, Wishes
 from sdrun.launch.engine_args import container, inside, outside
 from sdrun.launch.fitting import NOTHING_NEEDED, Fitted
+from sdrun.launch.jitcache import Kept, in_use
 from sdrun.launch.output import Destination, destination, disk_errors, full_disk, private_folder, publish
-from sdrun.launch.preparing import RUN_TARGET_LABEL, decide, expected_gpu, run_name
+from sdrun.launch.preparing import RUN_TARGET_LABEL, decide, expected_gpu, run_name, surrounded, to_make
 from sdrun.launch.request import Request, check
 from sdrun.launch.runlog import RunLog, point_to, state_folder
 from sdrun.launch.stopping import stoppable
@@ -35,10 +36,10 @@ class Prepared:
     destination: Destination
     fitted: Fitted = NOTHING_NEEDED
 
-    def spec(self, folder: Path, name: str, run: str) -> ContainerSpec:
-        """The container that writes the picture `name` into `folder`."""
+    def spec(self, folder: Path, name: str, run: str, kept: Kept | None = None) -> ContainerSpec:
+        """The container that writes the picture `name` into `folder`, and what the driver compiles into `kept`."""
         what = inside(self.request, self.model, folder.absolute(), name, self.fitted.options)
-        return container(
+        closed = container(
             self.chosen.image,
             what,
             f"{os.geteuid()}:{os.getegid()}",
@@ -47,6 +48,7 @@ class Prepared:
             self.chosen.gpu,
             self.chosen.plan.handover.narrow_to,
         )
+        return surrounded(closed, self.chosen, kept)
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -115,10 +117,11 @@ def _check(request: Request) -> None:
     check(request, tuple(samplers), tuple(dict.fromkeys(name for engine in rows for name in engine.schedulers)))
 
 
-def command_line(prepared: Prepared, runtime: ContainerRuntime) -> list[str]:
-    """The container command, as words, that writes the picture straight to its place."""
-    place = prepared.destination
-    return runtime.command_line(prepared.spec(place.folder, place.direct_name, run_name()))
+def command_line(prepared: Prepared, runtime: ContainerRuntime) -> tuple[list[str], tuple[Path, ...]]:
+    """The container command, as words, that writes the picture straight to its place, and the folders to make before."""
+    place, compiled = prepared.destination, prepared.chosen.compiled
+    spec = prepared.spec(place.folder, place.direct_name, run_name(), Kept(compiled) if compiled is not None else None)
+    return runtime.command_line(spec), to_make(spec)
 
 
 def generate(prepared: Prepared, runtime: ContainerRuntime, listener: Listener, started: float) -> Outcome:
@@ -127,12 +130,18 @@ def generate(prepared: Prepared, runtime: ContainerRuntime, listener: Listener, 
     run = run_name()
     log = RunLog(state_folder() / "logs", run)
     try:
-        with stoppable(), private_folder(prepared.destination) as folder:
-            spec = replace(prepared.spec(folder, prepared.destination.engine_name, run), scratch=folder)
+        with (
+            stoppable(),
+            private_folder(prepared.destination) as folder,
+            in_use(prepared.chosen.compiled, listener.note) as kept,
+        ):
+            spec = replace(prepared.spec(folder, prepared.destination.engine_name, run, kept), scratch=folder)
             listener.detail(shlex.join(runtime.command_line(spec)))
             watch = Watch(log, listener)
             exit = runtime.run(spec, watch.take)
             _judge(exit, prepared, watch, folder, spec)
+            if kept is not None:
+                kept.record(listener.note)
             if prepared.request.metadata:
                 from sdrun.launch.metadata import embed
 

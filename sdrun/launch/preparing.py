@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from sdrun.core import jit
 from sdrun.core.fileset import FileSet
 from sdrun.core.model import ModelFiles
 from sdrun.errors import VerificationFailed
 from sdrun.launch.choosing import Chosen, Fetching, Wishes, choose
 from sdrun.launch.engine_args import check_readable, passed_through, read_by_engine
 from sdrun.launch.fitting import Fitted, affordable, checked, fit_model, room_of
+from sdrun.launch.jitcache import Kept, mounted
 from sdrun.launch.processor import check_processor
 from sdrun.launch.request import Request, completed
 from sdrun.launch.watch import Listener
-from sdrun.runtime.protocol import ContainerRuntime
+from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec
 
 RUN_TARGET_LABEL = "io.sdrun.run-target"
 
@@ -34,6 +37,19 @@ def expected_gpu(chosen: Chosen) -> bool | str:
     """The name the engine must say of its device; True where it may be any of several GPUs, False on the CPU."""
     gpus = chosen.plan.handover.gpus
     return gpus[0].name if len(gpus) == 1 else chosen.plan.code_path != "cpu"
+
+
+def surrounded(spec: ContainerSpec, chosen: Chosen, kept: Kept | None) -> ContainerSpec:
+    """The container with what the driver needs to compile PTX and to keep it, or is forbidden: with --no-jit the driver is told
+    as well, so that a library in the image that has only PTX for this GPU is an error, not a silent wait at every run."""
+    if chosen.plan.code_path != "cpu" and not chosen.allow_jit:
+        return replace(spec, environment={**spec.environment, **jit.FORBIDDEN})
+    return mounted(spec, kept)
+
+
+def to_make(spec: ContainerSpec) -> tuple[Path, ...]:
+    """The folders that must be made before a printed command can run: a bind mount makes none."""
+    return tuple(mount.source for mount in spec.mounts if not mount.read_only and not mount.source.exists())
 
 
 def run_name() -> str:

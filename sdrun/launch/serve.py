@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sdrun.errors import EngineFailed, Interrupted, RuntimeUnavailable, SdrunError
 from sdrun.launch.choosing import Chosen
 from sdrun.launch.engine_args import container, outside, read_by_engine, settings
-from sdrun.launch.preparing import RUN_TARGET_LABEL, Decided, expected_gpu, run_name
+from sdrun.launch.jitcache import Kept, in_use
+from sdrun.launch.preparing import RUN_TARGET_LABEL, Decided, expected_gpu, run_name, surrounded, to_make
 from sdrun.launch.runlog import RunLog, point_to, state_folder
 from sdrun.launch.serve_relay import Relay, answers
 from sdrun.launch.stopping import drainable
@@ -24,6 +26,7 @@ SCHEMA = "sdrun.serve/v1"
 ENGINE_PORT = 1234  # inside the container; also the engine's own default
 LOG_LIMIT = 32 * 1024 * 1024
 _LISTENING = b"listening on"  # examples/server/main.cpp; only spares looking in vain while weights are loaded
+_DREW = b"generate_image completed in"  # stable-diffusion.cpp: a picture's end
 _ASK_EVERY, _ASK_AGAIN = 1.0, 0.05  # seconds between two questions: before that line, and after it
 _REACHED_WITHIN = 10.0  # seconds from that line to the first answer
 
@@ -52,8 +55,9 @@ class Serving:
         }
 
 
-def spec(decided: Decided, network: NetworkKind, port: int, name: str) -> ContainerSpec:
-    """The server's container. `port` on this host is published on the loopback where the network can publish, 0 for any."""
+def spec(decided: Decided, network: NetworkKind, port: int, name: str, kept: Kept | None = None) -> ContainerSpec:
+    """The server's container. `port` on this host is published on the loopback where the network can publish, 0 for any; what
+    the driver compiles goes into `kept`."""
     read = read_by_engine(decided.request, decided.model, decided.fitted.options)
     listen = ("--listen-ip", "0.0.0.0", "--listen-port", str(ENGINE_PORT))
     closed = container(
@@ -66,7 +70,8 @@ def spec(decided: Decided, network: NetworkKind, port: int, name: str) -> Contai
         decided.chosen.plan.handover.narrow_to,
     )
     ports = {} if network == "internal" else {ENGINE_PORT: port}
-    return replace(closed, network=network, ports=ports, entrypoint=(f"/usr/bin/{_program(decided.chosen)}",))
+    opened = replace(closed, network=network, ports=ports, entrypoint=(f"/usr/bin/{_program(decided.chosen)}",))
+    return surrounded(opened, decided.chosen, kept)
 
 
 def _program(chosen: Chosen) -> str:
@@ -82,9 +87,12 @@ def _program(chosen: Chosen) -> str:
     return engine.binaries["server"]
 
 
-def command_line(decided: Decided, runtime: ContainerRuntime, port: int) -> list[str]:
-    """The container command, as words, of the same server without sdrun before it: reached on the loopback, not drained."""
-    return runtime.command_line(spec(decided, "published", port, run_name()))
+def command_line(decided: Decided, runtime: ContainerRuntime, port: int) -> tuple[list[str], tuple[Path, ...]]:
+    """The container command, as words, of the same server without sdrun before it (reached on the loopback, not drained), and
+    the folders to make before."""
+    compiled = decided.chosen.compiled
+    closed = spec(decided, "published", port, run_name(), Kept(compiled) if compiled is not None else None)
+    return runtime.command_line(closed), to_make(closed)
 
 
 def serve(
@@ -101,9 +109,9 @@ def serve(
     than chosen, RuntimeUnavailable where it cannot be reached. No container is left."""
     run = run_name()
     log = RunLog(state_folder() / "logs", run, LOG_LIMIT)
-    server = _Server(decided, runtime, relay, listener, grace, ready, run, log)
     try:
-        server.run()
+        with in_use(decided.chosen.compiled, listener.note) as kept:
+            _Server(decided, runtime, relay, listener, grace, ready, run, log, kept).run()
     except KeyboardInterrupt:
         raise Interrupted("stopped at once; no container was left behind", "Run the same command again.") from None
     except SdrunError as error:
@@ -126,10 +134,12 @@ class _Server:
         ready: Callable[[Serving], None],
         run: str,
         log: RunLog,
+        kept: Kept | None,
     ) -> None:
         self._decided, self._runtime, self._relay, self._listener = decided, runtime, relay, listener
         self._grace, self._tell, self._log = grace, ready, log
-        self._spec = spec(decided, runtime.reachable_network, 0, run)
+        self._spec = spec(decided, runtime.reachable_network, 0, run, kept)
+        self._kept = kept
         self._name = run
         self._watch = Watch(log, listener)
         self._lock = threading.Lock()  # around the watch, which two threads read
@@ -158,10 +168,14 @@ class _Server:
     def _take(self, stream: Stream, data: bytes) -> None:
         with self._lock:
             self._watch.take(stream, data)
-        if not self._heard.is_set():
-            self._last = self._last[-len(_LISTENING) :] + data
-            if _LISTENING in self._last:
-                self._heard.set()
+        if self._heard.is_set() and self._kept is None:
+            return
+        self._last = self._last[-max(len(_LISTENING), len(_DREW)) :] + data
+        if _LISTENING in self._last:
+            self._heard.set()
+        if self._kept is not None and _DREW in self._last:  # now, since a server may run for months, and be killed then
+            kept, self._kept = self._kept, None
+            kept.record(self._listener.note)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """Runs `work`; what it raises ends the server and is raised in the main thread."""

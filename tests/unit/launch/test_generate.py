@@ -241,7 +241,8 @@ def test_an_image_without_a_name(request_: Request, fake_runtime: FakeRuntime, n
 
 
 def test_a_dry_run_starts_nothing_and_writes_to_the_place(request_: Request, fake_runtime: FakeRuntime) -> None:
-    words = command_line(prepared(request_, fake_runtime), fake_runtime)
+    words, to_make = command_line(prepared(request_, fake_runtime), fake_runtime)
+    assert to_make == ()
     assert words[:2] == ["docker", "run"]
     assert words[words.index("--output") + 1] == "/out/fox.png"
     assert f"type=bind,source={Path.cwd()},target=/out" in words

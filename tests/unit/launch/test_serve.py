@@ -162,7 +162,8 @@ def test_the_container_is_as_closed_as_a_pictures(runtime: ServerRuntime) -> Non
 
 
 def test_a_printed_command_publishes_on_the_loopback(runtime: ServerRuntime) -> None:
-    words = command_line(decided(runtime), runtime, 8080)
+    words, to_make = command_line(decided(runtime), runtime, 8080)
+    assert to_make == ()
     assert words[words.index("--publish") + 1] == "127.0.0.1:8080:1234"
     assert words[words.index("--network") + 1] == "sdrun-published"
     assert words[words.index("--entrypoint") + 1] == "/usr/bin/sd-server"
