@@ -10,15 +10,17 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+from sdrun.core.capability import ComputeCapability
 from sdrun.core.facts import CudaFacts
 from sdrun.core.reference import Reference
 from sdrun.errors import BadConfiguration, NotEnoughMemory, RuntimeUnavailable
 from sdrun.fatbin.carried import NotInspectable, can_hold_code, read_code
-from sdrun.fatbin.report import Inspection, summed_up
+from sdrun.fatbin.pruned import Comparison, compare, read_holding
+from sdrun.fatbin.report import Inspection, summed_up, toolkit_of
 from sdrun.fatbin.saved import read_archive
 from sdrun.fatbin.source import FileSource
 from sdrun.fatbin.stream import FileStream, ReadStream
@@ -125,6 +127,34 @@ def inspect_file(path: Path, facts: CudaFacts) -> Inspection:
             return summed_up(str(path), [code], facts)
         file.seek(0)
         return summed_up(str(path), read_archive(FileStream(file)), facts)
+
+
+def compare_files(path: Path, before: Path, capability: ComputeCapability, facts: CudaFacts) -> Comparison:
+    """What became of the code for a GPU of `capability` in a library that was pruned: `path` held against what it was made of.
+    Raises BadConfiguration (`not-inspectable`) where one of them cannot be read to its end."""
+    with _comparable(path) as now, _comparable(before) as was:
+        try:
+            toolkit = toolkit_of(read_code(was, str(before)), facts)
+            return compare(read_holding(was), read_holding(now), capability, facts, toolkit)
+        except NotInspectable as fault:
+            raise _incomparable(f"{path} and {before}", str(fault)) from None
+
+
+@contextmanager
+def _comparable(path: Path) -> Iterator[FileSource]:
+    """An open file with GPU code."""
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(path.open("rb"))
+            if not can_hold_code(file.read(8)):
+                raise _incomparable(str(path), "it is no ELF file, static library or fatbin")
+        except OSError as fault:
+            raise _incomparable(str(path), fault.strerror or str(fault)) from None
+        yield FileSource(file.fileno())
+
+
+def _incomparable(what: str, why: str) -> BadConfiguration:
+    return BadConfiguration(f"{what} cannot be compared: {why}", "Name two ELF files or static libraries.", id=NOT_INSPECTABLE)
 
 
 def inspect_image(subject: str, image: LocalImage, facts: CudaFacts, runtime: ContainerRuntime) -> Inspection:

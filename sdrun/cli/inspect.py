@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,6 +35,10 @@ def command(
     device: Annotated[
         str, typer.Option("--for", metavar="CC", help='Answer for one compute capability, such as "8.9"; exit 4 for no.')
     ] = "",
+    before: Annotated[
+        Path | None,
+        typer.Option("--before", metavar="ORIGINAL", help="With --for: is all code for it still there that ORIGINAL has?"),
+    ] = None,
     platform: Annotated[
         str, typer.Option("--platform", help='Of a registry\'s list of images the one for it, such as "linux/arm64".')
     ] = "",
@@ -49,6 +54,9 @@ def command(
     console: Console = ctx.obj
     capability = _capability(device) if device else None
     facts = load_cuda_facts()
+    if before is not None:
+        _compare(console, Path(subject), before, capability, as_json, facts)
+        return
     asked = _platform(platform)
 
     def from_registry(reference: str) -> Inspection:
@@ -69,6 +77,33 @@ def command(
         console.result(answer)
     else:
         console.result(describe(inspection, reach(inspection, facts) if inspection.sass or inspection.ptx else None, facts))
+
+
+def _compare(
+    console: Console, file: Path, before: Path, capability: ComputeCapability | None, as_json: bool, facts: CudaFacts
+) -> None:
+    """Holds a pruned file against its original; raises VerificationFailed (`code-missing`) where it lost what it needs."""
+    from sdrun.build.inspecting import compare_files, inspect_file
+    from sdrun.errors import UsageProblem, VerificationFailed
+    from sdrun.fatbin.pruned import counted, differences
+
+    if capability is None:
+        raise UsageProblem("--before compares code for one capability", 'Name it: --for "8.9"')
+    found = compare_files(file, before, capability, facts)
+    if not found.complete:
+        raise VerificationFailed(
+            "; ".join(differences(str(file), found)),
+            "Prune it for every arch that such a GPU can load, letters and lower minors of its major among them.",
+            id="code-missing",
+        )
+    if as_json:
+        console.document({**inspect_file(file, facts).to_json(), "compared": found.to_json()})
+        return
+    stored = f", and {sum(found.stored_kept.values())} pieces outside fatbin sections" if found.stored_kept else ""
+    console.result(
+        f"{file} holds all that a GPU of compute capability {capability} could load of {before}: "
+        f"{counted(found.kept)}{stored}; {found.others} entries for other GPUs are gone."
+    )
 
 
 def _capability(text: str) -> ComputeCapability:
@@ -122,7 +157,7 @@ def describe(inspection: Inspection, reach: Reach | None, facts: CudaFacts) -> s
     if reach is None:
         linkable = sorted({arch for file in inspection.files for arch in file.archs("lto")})
         what = f"link-time code for {_words(linkable)} and no CUDA code that runs" if linkable else "no CUDA code"
-        return f"{inspection.subject} holds {what}."
+        return "\n".join([f"{inspection.subject} holds {what}.", *_stored(inspection)])
     lines = [COLUMNS, *(_cells(file) for file in inspection.files)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
@@ -135,8 +170,19 @@ def describe(inspection: Inspection, reach: Reach | None, facts: CudaFacts) -> s
             f"runs natively   {_with_gpus(reach.native, facts)}",
             f"runs by JIT     {_words(reach.jit)}",
             f"does not run    {_words(reach.none)}",
+            *_stored(inspection),
         ]
     )
+
+
+def _stored(inspection: Inspection) -> list[str]:
+    """A line for each file with code outside fatbin sections, which counts for nothing else here."""
+    return [
+        f"own store       {sum(file.stored.values())} cubins for {_words(sorted({arch for _, arch in file.stored}))} in "
+        f"{_words(sorted({section for section, _ in file.stored}))} of {file.path}, which loads them itself"
+        for file in inspection.files
+        if file.stored
+    ]
 
 
 def _cells(file: FileCode) -> tuple[str, ...]:

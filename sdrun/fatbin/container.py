@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sdrun.core.capability import Arch
 from sdrun.core.index import Compression
@@ -22,7 +22,7 @@ MAX_ENTRIES = 1_000_000  # two hundred times the largest library NVIDIA ships; o
 
 _CONTAINER = struct.Struct("<IHHQ")  # magic, version, header bytes, payload bytes
 _ENTRY = struct.Struct("<HHIQIIHHIIIQQQ")
-_RECORD = struct.Struct("<HHII12xHHI8xQ16x")  # one record of a concat group; 64 bytes
+_RECORD = struct.Struct("<HHII12xHHI8xQ16x")  # one record of a concat group; 64 bytes: kind, ?, where, size, ...
 _KINDS: dict[int, Literal["ptx", "cubin", "lto"]] = {1: "ptx", 2: "cubin", 8: "lto"}
 _CONCAT = 256
 _LZ4, _ZSTD, _ARCH_SPECIFIC, _FAMILY = 0x2000, 0x8000, 0x100000, 0x200000
@@ -32,7 +32,8 @@ _SEARCH_STEP = 1 << 20
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One piece of GPU code. `version` is the PTX ISA version of PTX and the cubin ABI (1.7, 1.8) of machine code; `offset`,
-    `stored` and `size` are where its payload stands in the source, its bytes there, and its bytes unpacked (0: not said)."""
+    `stored` and `size` are where its payload stands in the source, its bytes there, and its bytes unpacked (0: not said).
+    `container` is where the container begins that it is in; `inner` where in its unpacked payload it begins (in a group)."""
 
     kind: Literal["ptx", "cubin", "lto"]
     arch: Arch
@@ -41,6 +42,17 @@ class Entry:
     offset: int
     stored: int
     size: int
+    container: int = -1
+    inner: int = 0
+
+
+class _Place(NamedTuple):
+    """Where an entry's header and payload begin, the payload's length, and where the container begins."""
+
+    header: int
+    body: int
+    stored: int
+    container: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +115,7 @@ def _container(source: Source, at: int, end: int) -> Iterator[Entry | Fault]:
         yield Fault(at, f"a container of {payload} bytes where {max(0, min(end, source.size) - entry)} are left")
         stop = min(end, source.size)
     while entry < stop:
-        advance = yield from _entry(source, entry, stop)
+        advance = yield from _entry(source, entry, stop, at)
         if advance == 0:
             return
         entry += advance
@@ -120,7 +132,7 @@ def _after(source: Source, at: int, end: int) -> int:
     return at + ALIGNMENT
 
 
-def _entry(source: Source, at: int, stop: int) -> Generator[Entry | Fault, None, int]:
+def _entry(source: Source, at: int, stop: int, container: int) -> Generator[Entry | Fault, None, int]:
     """Yields what stands at `at` and returns how far on the next entry is, 0 where there is none."""
     header = source.read(at, _ENTRY.size)
     if at + _ENTRY.size > stop or len(header) < _ENTRY.size:
@@ -131,7 +143,8 @@ def _entry(source: Source, at: int, stop: int) -> Generator[Entry | Fault, None,
         yield Fault(at, f"an entry of {header_bytes} + {payload} bytes where {stop - at} are left")
         return 0
     packing = flags & (_LZ4 | _ZSTD)
-    place = (at, at + header_bytes, compressed if packing and 0 < compressed <= payload else payload)
+    stored = compressed if packing and 0 < compressed <= payload else payload
+    place = _Place(at, at + header_bytes, stored, container)
     if kind == _CONCAT:
         yield from _concat_group(source, options, packing, place)
     elif kind in _KINDS:
@@ -139,13 +152,13 @@ def _entry(source: Source, at: int, stop: int) -> Generator[Entry | Fault, None,
     return int(header_bytes + payload)
 
 
-def _concat_group(source: Source, options: int, packing: int, place: tuple[int, int, int]) -> Iterator[Entry | Fault]:
+def _concat_group(source: Source, options: int, packing: int, place: _Place) -> Iterator[Entry | Fault]:
     """nvcc --concat (13.4 on): one payload, packed as a whole, for several entries, each described by a 64-byte record. Every
     entry is said to stand where the group's payload starts."""
-    at, body, _ = place
+    at = place.header
     records = at + options
     count = int.from_bytes(source.read(records, 4), "little")
-    if options < _ENTRY.size or records + 8 + count * _RECORD.size > body:
+    if options < _ENTRY.size or records + 8 + count * _RECORD.size > place.body:
         yield Fault(at, f"a group of {count} entries that do not fit its header")
         return
     for number in range(count):
@@ -153,19 +166,18 @@ def _concat_group(source: Source, options: int, packing: int, place: tuple[int, 
         if len(record) < _RECORD.size:
             yield Fault(at, "the records of a group are cut off")
             return
-        kind, _, _, size, minor, major, sm, flags = _RECORD.unpack(record)
+        kind, _, inner, size, minor, major, sm, flags = _RECORD.unpack(record)
         if kind in _KINDS:
-            yield _made(kind, sm, flags | packing, (major, minor), place, size)
+            yield _made(kind, sm, flags | packing, (major, minor), place, size, inner)
 
 
-def _made(kind: int, sm: int, flags: int, version: tuple[int, int], place: tuple[int, int, int], size: int) -> Entry | Fault:
-    """The entry whose header, payload and payload's length are `place`."""
-    at, body, stored = place
+def _made(kind: int, sm: int, flags: int, version: tuple[int, int], place: _Place, size: int, inner: int = 0) -> Entry | Fault:
     if not 10 <= sm <= 999:
-        return Fault(at, f"an entry for the unbelievable arch {sm}")
+        return Fault(place.header, f"an entry for the unbelievable arch {sm}")
     suffix: Literal["", "a", "f"] = "a" if flags & _ARCH_SPECIFIC else "f" if flags & _FAMILY else ""
     compression: Compression = "zstd" if flags & _ZSTD else "lz4" if flags & _LZ4 else "none"
-    return Entry(_KINDS[kind], Arch(sm, suffix), compression, version, body, stored, size)
+    arch = Arch(sm, suffix)
+    return Entry(_KINDS[kind], arch, compression, version, place.body, place.stored, size, place.container, inner)
 
 
 def _next_magic(source: Source, at: int, end: int) -> int:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sdrun.fatbin.container import Fault
 from sdrun.fatbin.source import Source
@@ -18,28 +18,34 @@ FATBIN_SECTIONS = frozenset({b".nv_fatbin", b"__nv_relfatbin"})
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
-_SHT_NOBITS, _SHN_XINDEX, _PT_LOAD = 8, 0xFFFF, 1
+_SHT_PROGBITS, _SHT_NOBITS, _SHN_XINDEX, _PT_LOAD = 1, 8, 0xFFFF, 1
+_SHF_ALLOC, _SHF_EXECINSTR = 2, 4
+_UNWINDING = frozenset({b".eh_frame", b".eh_frame_hdr", b".gcc_except_table"})  # a linker's and large
 _MAX_HEADERS = 1 << 20  # far above any linker's output; -ffunction-sections objects reach some ten thousand
 _MAX_NAMES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Bytes `start:end` of a file. `exact`: a section that holds containers only; else they have to be looked for in it."""
+    """Bytes `start:end` of a file. `exact`: a section that holds containers only; else they have to be looked for in it.
+    `name`: the section's, empty for a segment."""
 
     start: int
     end: int
     exact: bool
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ElfMap:
     """Where in an ELF file GPU code can stand, where the host program's constants stand, and what is wrong with the file.
+    `data`: all that the program loads and does not execute, fatbin sections aside; a library may keep code of its own there.
     Ranges are sorted and do not overlap."""
 
     machine: int
     code: tuple[Range, ...] = ()
     constants: tuple[Range, ...] = ()
+    data: tuple[Range, ...] = ()
     faults: tuple[Fault, ...] = ()
 
 
@@ -73,17 +79,21 @@ def _by_sections(source: Source, machine: int, shoff: int, shnum: int, shstrndx:
     rows = list(_SECTION.iter_unpack(table))
     names = source.read(rows[names_at][4], min(rows[names_at][5], _MAX_NAMES))
     code: list[Range] = []
-    constants: list[Range] = []
+    data: list[Range] = []
     faults: list[Fault] = []
-    for name_at, kind, _, _, start, size, *_ in rows:
+    for name_at, kind, flags, _, start, size, *_ in rows:
         name = names[name_at : names.find(b"\0", name_at)] if name_at < len(names) else b""
-        if kind == _SHT_NOBITS or not (name in FATBIN_SECTIONS or name.startswith(b".rodata")):
+        told = name in FATBIN_SECTIONS or name.startswith(b".rodata")
+        loaded = kind == _SHT_PROGBITS and flags & _SHF_ALLOC and not flags & _SHF_EXECINSTR
+        if kind == _SHT_NOBITS or not (told or (loaded and name not in _UNWINDING)):
             continue  # NOBITS: a file of debug symbols keeps the headers and drops the bytes
-        if start + size > source.size:
+        if told and start + size > source.size:
             faults.append(Fault(start, f"section {name.decode()} ends at byte {start + size} of {source.size}"))
-        part = Range(min(start, source.size), min(start + size, source.size), exact=True)
-        (code if name in FATBIN_SECTIONS else constants).append(part)
-    return ElfMap(machine, _disjoint(code), _disjoint(constants), tuple(faults[:8]))
+        place = min(start, source.size), min(start + size, source.size)
+        part = Range(*place, exact=name in FATBIN_SECTIONS, name=name.decode("utf-8", "replace"))
+        (code if part.exact else data).append(part)
+    constants = [part for part in data if part.name.startswith(".rodata")]
+    return ElfMap(machine, _disjoint(code), _disjoint(constants), _disjoint(data), tuple(faults[:8]))
 
 
 def _by_segments(source: Source, machine: int, phoff: int, phentsize: int, phnum: int) -> ElfMap:
@@ -101,7 +111,7 @@ def _by_segments(source: Source, machine: int, phoff: int, phentsize: int, phnum
             faults.append(Fault(start, f"a segment ends at byte {start + size} of {source.size}"))
         parts.append(Range(min(start, source.size), min(start + size, source.size), exact=False))
     ranges = _disjoint(parts)
-    return ElfMap(machine, ranges, ranges, tuple(faults[:8]))
+    return ElfMap(machine, ranges, ranges, ranges, tuple(faults[:8]))
 
 
 def _disjoint(parts: list[Range]) -> tuple[Range, ...]:
@@ -110,5 +120,5 @@ def _disjoint(parts: list[Range]) -> tuple[Range, ...]:
     for part in sorted(parts, key=lambda part: part.start):
         start = max(part.start, out[-1].end) if out else part.start
         if start < part.end:
-            out.append(Range(start, part.end, part.exact))
+            out.append(replace(part, start=start))
     return tuple(out)

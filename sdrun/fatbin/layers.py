@@ -45,7 +45,7 @@ class Layer:
             self.links[member.path] = tar.clean(member.link)
         elif member.kind == "file" and can_hold_code(member.body.peek(8)):
             code = _read_member(member)
-            if code.counts or code.faults:
+            if code.counts or code.stored or code.faults:
                 self.code[member.path] = code
         if member.path not in self.code and member.kind != "folder":
             self.others.add(member.path)

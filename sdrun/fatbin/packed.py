@@ -131,6 +131,16 @@ def unpacked(stream: Stream) -> Part:
     return part if kind is None else Part(PackedStream(part, kind), 1 << 62)
 
 
+def first_bytes(data: bytes, length: int) -> bytes:
+    """The first `length` bytes of what the zstd frame in `data` unpacks to; fewer where `data` is cut off, none where it is no
+    frame."""
+    new, damage = _decompressor("zstd")
+    try:
+        return new().decompress(data, length)
+    except damage:
+        return b""
+
+
 def _decompressor(kind: str) -> tuple[Callable[[], Decompressor], type[Exception]]:
     """How one is made, and what it raises for damage. Imported when needed: most layers are gzip."""
     if kind == "gzip":

@@ -118,4 +118,14 @@ def file_to_json(file: FileCode) -> dict[str, object]:
         "entries": file.entries,
         "fatbin_compression": file.compression,
         "engine_archs": None if file.engine_archs is None else [str(arch) for arch in file.engine_archs],
+        **({"own_store": _own_store(file)} if file.stored else {}),
+    }
+
+
+def _own_store(file: FileCode) -> dict[str, object]:
+    """Code that the file keeps outside fatbin sections, and no driver finds by itself."""
+    return {
+        "sections": sorted({section for section, _ in file.stored}),
+        "sass": [str(arch) for arch in sorted({arch for _, arch in file.stored})],
+        "entries": sum(file.stored.values()),
     }

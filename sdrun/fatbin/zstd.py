@@ -48,7 +48,7 @@ def decompress(data: bytes, limit: int) -> bytes:
     the input breaks the format or ends early."""
     if data[:4] != MAGIC or len(data) < 6:
         raise Corrupt("no zstd frame")
-    at = _frame_header(data)
+    at = frame_header(data)
     frame = _Frame()
     while len(frame.out) < limit:
         head = int.from_bytes(data[at : at + 3], "little")
@@ -70,7 +70,8 @@ def decompress(data: bytes, limit: int) -> bytes:
     return bytes(frame.out)
 
 
-def _frame_header(data: bytes) -> int:
+def frame_header(data: bytes) -> int:
+    """Bytes of the header of the frame that `data` begins with. Raises Corrupt where no compiler would write it."""
     flags = data[4]
     if flags & 3 or flags & 8:
         raise Corrupt("a zstd frame with a dictionary or reserved bits")
