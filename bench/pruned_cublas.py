@@ -1,0 +1,135 @@
+"""What NVIDIA's nvprune leaves of a static cuBLAS, what it weighs, and whether a GPU still finds every kernel.
+
+    python bench/pruned_cublas.py --toolkit /usr/local/cuda --engine SD_CLI [--archs 90 --archs 90,90a --archs all] [--record]
+
+For each list of archs: libcublas_static.a and libcublasLt_static.a are pruned to it (`all`: not at all) and linked into one
+shared object with the entry points that the engine calls (images/engines.yaml). It takes the place of NVIDIA's own library for
+SD_CLI, which is linked dynamically to the same major release of CUDA and then draws with the model shapes in four ways; exit
+codes and what it said are recorded. Needs a GPU, nvprune, cuobjdump, g++ and the toolkit's static libraries; runs without Docker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
+
+import record  # noqa: E402
+
+from sdrun.catalog.engines import engines  # noqa: E402
+
+WEIGHTS = ROOT / "models" / "shapes" / "weights"
+DRAW = (
+    *("--diffusion-model", str(WEIGHTS / "shapes-diffusion.gguf"), "--llm", str(WEIGHTS / "shapes-llm.gguf")),
+    *("--tae", str(WEIGHTS / "shapes-tae.gguf"), "-p", "a red circle left of a blue square", "-W", "256", "-H", "256"),
+    *("--steps", "8", "--cfg-scale", "1", "--seed", "42", "--sampling-method", "euler"),
+)
+WAYS = {"q4_0": (), "f16": ("--type", "f16"), "f32": ("--type", "f32"), "f16 flash": ("--type", "f16", "--diffusion-fa")}
+SECTIONS = (".text", ".rodata", ".data", ".ldata", ".nv_fatbin", ".cask_resource")
+
+
+def run(*argv: str | Path, cwd: Path | None = None) -> str:
+    """Its standard output; a failure ends the measurement."""
+    done = subprocess.run([str(word) for word in argv], cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{argv[0]} ended with {done.returncode}: {done.stderr[-600:]}")
+    return done.stdout
+
+
+def archs_of(library: Path) -> dict[str, int]:
+    """Number of cubins by arch, as cuobjdump lists them."""
+    return dict(sorted(collections.Counter(re.findall(r"sm_(\w+)\.cubin", run("cuobjdump", "--list-elf", library))).items()))
+
+
+def link(libraries: Path, archs: str, folder: Path, major: str, calls: Sequence[str]) -> dict[str, object]:
+    """libcublas.so.MAJOR in `folder`, and what is in it."""
+    chosen = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs.split(",")]
+    parts = []
+    for name in ("cublas", "cublasLt"):
+        part = libraries / f"lib{name}_static.a"
+        if archs != "all":
+            part = folder / f"lib{name}.a"
+            run("nvprune", *chosen, "-o", part, libraries / f"lib{name}_static.a")
+        parts.append(part)
+    exports = folder / "exports.map"
+    exports.write_text(f"libcublas.so.{major} {{ global: {'; '.join(calls)}; local: *; }};\n", encoding="utf-8")
+    made = folder / f"libcublas.so.{major}"
+    run(
+        *("g++", "-shared", "-fPIC", "-s", "-o", made, f"-Wl,-soname,{made.name}", f"-Wl,--version-script={exports}"),
+        *(f"-Wl,-u,{name}" for name in calls),
+        *("-Wl,--gc-sections", "-Wl,-z,defs", *parts, libraries / "libculibos.a"),
+        *(f"-L{libraries}", "-lcudart", "-lpthread", "-ldl", "-lrt"),
+    )
+    sizes = dict(re.findall(r"(\.\w+)\s+PROGBITS\s+\w+\s+\w+\s+(\w+)", run("readelf", "-SW", made)))
+    return {
+        "archives": {name: archs_of(part) for name, part in zip(("cublas", "cublasLt"), parts, strict=True)},
+        "linked": archs_of(made),
+        "bytes": made.stat().st_size,
+        "section_bytes": {name: int(sizes[name], 16) for name in SECTIONS if name in sizes},
+        "compressed_bytes": compressed(made),
+    }
+
+
+def compressed(file: Path) -> dict[str, int]:
+    """By zstd at the levels of interest, with a window of 128 MiB; nothing where the module zstandard is not installed."""
+    try:
+        import zstandard
+    except ImportError:
+        return {}
+    data, sizes = file.read_bytes(), {}
+    for level in (10, 12, 19):
+        parameters = zstandard.ZstdCompressionParameters.from_level(level, window_log=27, threads=os.cpu_count() or 1)
+        sizes[f"zstd -{level} --long=27"] = len(zstandard.ZstdCompressor(compression_params=parameters).compress(data))
+    return sizes
+
+
+def draw(engine: Path, libraries: Path) -> dict[str, object]:
+    """The engine's exit codes with the library of this folder before all others, the driver's compiler switched off."""
+    environ = {**os.environ, "CUDA_LIBS": str(libraries), "CUDA_DISABLE_PTX_JIT": "1"}
+    environ["LD_LIBRARY_PATH"] = ":".join(filter(None, (str(libraries), os.environ.get("LD_LIBRARY_PATH"))))
+    found: dict[str, object] = {}
+    for way, words in WAYS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            argv = [str(engine), *DRAW, *words, "-o", f"{folder}/x.png"]
+            done = subprocess.run(argv, env=environ, capture_output=True, check=False)
+            said = re.findall(r"CUDA error: .*", (done.stdout + done.stderr).decode(errors="replace"))
+            found[way] = {"exit": done.returncode, **({"said": said[0]} if said else {})}
+    return found
+
+
+def main() -> None:
+    """See the module's own words."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--toolkit", type=Path, default=Path("/usr/local/cuda"))
+    parser.add_argument("--engine", type=Path, required=True)
+    parser.add_argument("--archs", action="append")
+    parser.add_argument("--device", default="")
+    parser.add_argument("--record", action="store_true")
+    options = parser.parse_args()
+    os.environ["PATH"] += f":{options.toolkit / 'bin'}"
+    libraries = options.toolkit / "lib64"
+    (calls, *_) = (engine.cublas_entry_points for engine in engines().values())
+    release = re.search(r"release (\d+)\.(\d+)", run("nvcc", "--version"))
+    if release is None:
+        sys.exit("nvcc does not say its release")
+    figures: dict[str, object] = {"toolkit": ".".join(release.groups()), "engine": options.engine.name}
+    for archs in options.archs or ("90", "90,90a", "all"):
+        with tempfile.TemporaryDirectory() as name:
+            found = link(libraries, archs, Path(name), release[1], calls)
+            figures[archs] = {**found, "runs": draw(options.engine.resolve(), Path(name))}
+        print(archs, figures[archs], flush=True)
+    if options.record:
+        record.write(f"pruned_cublas_{release[1]}", figures, options.device or None)
+
+
+if __name__ == "__main__":
+    main()
