@@ -5,7 +5,7 @@
 For each list of archs: libcublas_static.a and libcublasLt_static.a are pruned to it (`all`: not at all) and linked into one
 shared object with the entry points that the engine calls (images/engines.yaml). It takes the place of NVIDIA's own library for
 SD_CLI, which is linked dynamically to the same major release of CUDA and then draws with the model shapes in four ways; exit
-codes and what it said are recorded. Needs a GPU, nvprune, cuobjdump, g++ and the toolkit's static libraries; runs without Docker.
+codes and what it said are recorded. Needs a GPU, nvprune, cuobjdump, g++ and the toolkit's static libraries, and no Docker.
 """
 
 from __future__ import annotations
