@@ -304,3 +304,34 @@ def test_a_log_without_end_stays_small(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [older.name, log.path.name]
     assert log.path.stat().st_size + older.stat().st_size <= 220
     assert (older.read_bytes() + log.path.read_bytes()).endswith(b"%09d\n" % 49)
+
+
+class CompilingRuntime(ServerRuntime):
+    """Its driver compiles before the engine says anything."""
+
+    def run(self, spec: ContainerSpec, on_output: OutputSink) -> Exit:
+        """As another, and leaves what was compiled."""
+        for mount in spec.mounts:
+            if mount.target == "/jit":
+                (mount.source / "index").write_bytes(b"code")
+        return ServerRuntime.run(self, spec, on_output)
+
+
+@pytest.mark.parametrize("drew", [True, False])
+def test_what_was_compiled_counts_once_a_picture_was_drawn(drew: bool, relay: Relay) -> None:
+    """At that moment, not at the end: a server may be killed after months."""
+    facts = {"io.sdrun.target": "cu124-multi", "io.sdrun.engine": "sdcpp-90e87bc", "io.sdrun.toolkit": "12.4"}
+    facts |= {"io.sdrun.sass": "", "io.sdrun.ptx": "80", "io.sdrun.fatbin-compression": "none"}
+    image = LocalImage(f"sha256:{'d' * 64}", ("sdrun:sdcpp-90e87bc-cu124-multi",), (), facts, 9, "linux/amd64")
+    lines = [b"  Device 0: NVIDIA L4, compute capability 8.9, VMM: yes\n", LISTENING]
+    lines += [b"[INFO ] stable-diffusion.cpp:3591 - generate_image compl", b"eted in 41.20s\n"] if drew else []
+    reported = RuntimeFacts("docker", "28.5.2", ("nvidia.com/gpu=GPU-1",))
+    runtime = CompilingRuntime(local=[image], reported=reported, said=tuple(lines), ends=KILLED)
+    with pytest.raises(SdrunError):
+        served(runtime, relay, wishes=Wishes(), host="gpu.json")
+    (entry,) = (Path.cwd() / "cache" / "jit").iterdir()
+    assert (entry / "record.json").exists() == drew
+    assert runtime.specs[0].environment["CUDA_CACHE_PATH"] == "/jit"
+    words, to_make = command_line(decided(runtime, wishes=Wishes(), host="gpu.json"), runtime, 8080)
+    assert to_make == ()
+    assert f"type=bind,source={entry / 'cache'},target=/jit" in words
