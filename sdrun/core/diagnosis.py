@@ -23,7 +23,8 @@ LONGEST_EVIDENCE = 400
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """`pieces` are the literal parts in order, `fields[i]` (name, kind) the gap behind piece i. A gap reaches to the next piece
-    or, behind the last one, to the end of the line. Kind `capabilities` reads ggml's `750,860` as `7.5, 8.6`."""
+    or, behind the last one, to the end of the line; two gaps of one name must hold the same. Kind `capabilities` reads ggml's
+    `750,860` as `7.5, 8.6`."""
 
     text: str
     pieces: tuple[str, ...]
@@ -58,17 +59,22 @@ class Pattern:
 
     def match(self, line: str) -> dict[str, str] | None:
         """What the gaps hold in `line`, or None where the text is not in it."""
-        values: dict[str, str] = {}
+        held: list[str] = []
         position = 0
         for i, piece in enumerate(self.pieces):
             found = line.find(piece, position)
             if found < 0:
                 return None
             if i:
-                values[self.fields[i - 1][0]] = _value(line[position:found], self.fields[i - 1][1])
+                held.append(line[position:found])
             position = found + len(piece)
         if len(self.fields) == len(self.pieces):
-            values[self.fields[-1][0]] = _value(line[position:], self.fields[-1][1])
+            held.append(line[position:])
+        values: dict[str, str] = {}
+        for (name, kind), raw in zip(self.fields, held, strict=True):
+            value = _value(raw, kind)
+            if values.setdefault(name, value) != value:
+                return None
         return values
 
 

@@ -27,6 +27,13 @@ ENGINE = [
         "mmq.cuh:2588: ERROR: CUDA kernel mul_mat_q has no device code compatible with CUDA arch 520. ggml-cuda.cu was "
         "compiled for: 520",
         134,
+        "kernel-missing",
+        9,
+    ),
+    (
+        "fattn-mma-f16.cuh:1568: ERROR: CUDA kernel flash_attn_ext_f16 has no device code compatible with CUDA arch 750. "
+        "ggml-cuda.cu was compiled for: 750,860",
+        134,
         "host-device-mismatch",
         9,
     ),
