@@ -39,6 +39,12 @@ def with_toolchain(rows: Sequence[Target], catalogue: Targets, kind: str | None)
                 f"Choose one of {', '.join(known)}, or add a row to images/toolchains.yaml.",
                 id="unknown-toolchain",
             )
+        if row.pruned and toolchain and not toolchain.static_libraries:
+            raise UsageProblem(
+                f"{row.id} is pruned, and {kind} has no static libraries of CUDA {row.toolkit} to prune",
+                f"Leave --toolchain out, or choose another of {', '.join(row.toolchains)}.",
+                id="cannot-prune",
+            )
         chosen.append(row.built_with(toolchain) if toolchain else row)
     return chosen
 

@@ -20,8 +20,10 @@ from sdrun.build.disk import disk_errors, disk_full, says_disk_full
 from sdrun.build.proof import Proof, prove
 from sdrun.build.source import FetchedSource, fetch
 from sdrun.build.toolkit import LocalToolkit
+from sdrun.catalog.gpu_runs import gpu_runs
 from sdrun.core.capability import Arch
 from sdrun.core.engine import Engine
+from sdrun.core.gpurun import awaited
 from sdrun.core.index import IndexImage
 from sdrun.core.labels import BASE_DIGEST, RECIPE, image_labels, index_image_from_labels
 from sdrun.core.selftest import NOT_RUN
@@ -70,7 +72,8 @@ class Recipe:
 class BuiltImage:
     """A proven image. `reference` is its tag, `row` what an index says of it (naming it by content id, sized as a pull),
     `cached` whether it was there already, `seconds` how long this call took, `log` the build's log (None where cached);
-    `awaits` the archs on whose GPUs it must have run before it counts as proven (its libraries were pruned)."""
+    `awaits` the archs on whose GPUs it must yet run before it counts as proven (its libraries were pruned, and
+    images/gpu_runs.yaml records no run of them)."""
 
     reference: str
     row: IndexImage
@@ -121,7 +124,7 @@ def build(
         elif cached and exercise is not None and (not proof.selftest or proof.selftest.startswith(NOT_RUN)):
             proof = _exercised(found, proof, runtime, root, exercise)
     row = index_image_from_labels(found.labels, found.id, found.platform, proof.transfer_bytes)
-    awaits = target.sass if target.pruned else ()
+    awaits = awaited(target, gpu_runs(), proof.pruned_library)
     return BuiltImage(recipe.reference, row, proof, recipe.digest, cached, time.monotonic() - started, log, awaits)
 
 
@@ -174,7 +177,7 @@ def _stage(recipe: Recipe, context: Path) -> None:
         (context / name).write_text(text, encoding="utf-8")
     (context / CONTEXT_SOURCE).hardlink_to(recipe.source.tar)
     if recipe.toolkit is not None:
-        recipe.toolkit.copy_to(context / "toolkit")
+        recipe.toolkit.copy_to(context / "toolkit", recipe.engine.cublas_libraries if recipe.target.pruned else ())
 
 
 def _prove_recipe(image: LocalImage, recipe: Recipe, runtime: ContainerRuntime, root: Path, exercise: Exercise | None) -> Proof:

@@ -1,5 +1,5 @@
-"""Engines that differ from the rows of images/engines.yaml: from a folder on this machine, or with nothing left out. Each has a
-name of its own, so that its images never take the tags of a row's."""
+"""Engines and targets that differ from the rows of images/: from a folder on this machine, with nothing left out, with pruned
+libraries. Each has a name of its own, so that its images never take the tags of a row's."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sdrun.errors import UsageProblem
 
 LOCAL = "local"
 FULL = "full"
+PRUNED = "pruned"
 
 
 def with_local_source(target: Target, engine: Engine, folder: Path) -> tuple[Target, Engine]:
@@ -37,3 +38,28 @@ def in_full(target: Target, engine: Engine) -> tuple[Target, Engine]:
     """The target with all of its engine's GPU code, as the engine's own defaults have it. The engine is named `<name>-full`."""
     full = replace(engine, name=f"{engine.name}-{FULL}", left_out=())
     return replace(target, engine=full.name), full
+
+
+def pruned(target: Target, engine: Engine) -> tuple[Target, Engine]:
+    """The target with pruned libraries, its engine named `<name>-pruned`; a row that is pruned anyhow as it is. Raises
+    UsageProblem (`cannot-prune`) where there is nothing to prune or nothing to do it with."""
+    if target.pruned:
+        return target, engine
+    toolchain = target.toolchain
+    if toolchain is None:
+        raise _cannot_prune(f"{target.id} holds no libraries of a toolkit", "Select targets with GPU code.")
+    if target.ptx:
+        raise _cannot_prune(
+            f"{target.id} holds PTX for GPUs to come, whose code a pruned library would lack", "Select targets without PTX."
+        )
+    if not toolchain.static_libraries:
+        raise _cannot_prune(
+            f"{toolchain.kind} has no static libraries of CUDA {toolchain.toolkit} to prune",
+            "Name another with --toolchain or --toolkit, or build without --pruned.",
+        )
+    named = replace(engine, name=f"{engine.name}-{PRUNED}")
+    return replace(target, engine=named.name, pruned=True), named
+
+
+def _cannot_prune(message: str, remedy: str) -> UsageProblem:
+    return UsageProblem(message, remedy, id="cannot-prune")

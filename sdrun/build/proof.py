@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from sdrun.catalog.cuda import load_cuda_facts
 from sdrun.core.engine import Engine
 from sdrun.core.guard import folder_of
 from sdrun.core.platform import MULTIARCH
-from sdrun.core.target import Target
+from sdrun.core.target import PRUNED_LIBRARY, Target
 from sdrun.errors import NoGpu, VerificationFailed
 from sdrun.fatbin.report import file_to_json
 from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, LocalImage, Stream
@@ -27,7 +28,7 @@ class Proof:
     """What was read back. `libraries`: sonames in the image, loader included; `version`: what the engine says of itself (empty
     where it cannot be started without a driver); `transfer_bytes`: size of a pull; `unpacked_bytes`: of all files; `code`: the
     files with GPU code, as in schema sdrun.inspect/v1; `selftest`: what drawing recorded pictures came to, or why none could be
-    drawn; empty where nobody asked."""
+    drawn; empty where nobody asked; `pruned_library`: sha256 of the library that was pruned, empty where none was."""
 
     libraries: tuple[str, ...]
     version: str
@@ -35,6 +36,7 @@ class Proof:
     unpacked_bytes: int
     code: tuple[Mapping[str, object], ...] = ()
     selftest: str = ""
+    pruned_library: str = ""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,8 @@ def prove(
     with open_rootfs(archive) as rootfs:
         linking, faults = check_rootfs(rootfs, target, engine)
         faults += _check_config(image, rootfs.config, target, labels)
+        pruned, more = _pruned_library(rootfs, target)
+        faults += more
         libraries, sizes = tuple(sorted(map(_name, linking.found))), (rootfs.transfer_bytes, rootfs.unpacked_bytes)
     inspection = inspect_file(archive, facts)
     faults += check_code(inspection, target, engine, facts)
@@ -76,7 +80,19 @@ def prove(
             id="image-differs",
             detail=listing,
         )
-    return Proof(libraries, version, *sizes, code=tuple(file_to_json(file) for file in inspection.files))
+    return Proof(libraries, version, *sizes, code=tuple(file_to_json(file) for file in inspection.files), pruned_library=pruned)
+
+
+def _pruned_library(rootfs: Rootfs, target: Target) -> tuple[str, list[str]]:
+    """sha256 of the library that was pruned, and what is wrong: an image that holds none although it says so, or the
+    reverse."""
+    found = [path for path, _ in rootfs.files() if _name(path).startswith(PRUNED_LIBRARY)]
+    if not target.pruned:
+        return "", [f"/{path} was pruned, and the target promises whole libraries" for path in found]
+    if [_name(path) for path in found] != [target.pruned_library]:
+        return "", [f"its pruned library {target.pruned_library} is not in the image"]
+    with rootfs.open(found[0]) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), []
 
 
 def check_rootfs(rootfs: Rootfs, target: Target, engine: Engine) -> tuple[_Linking, list[str]]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +27,16 @@ class LocalToolkit:
     version: CudaVersion
     digest: str
 
-    def copy_to(self, folder: Path) -> None:
-        """Puts what a build needs of it into `folder`, by hard links where the file system allows."""
-        shutil.copytree(self.root, folder, symlinks=True, ignore=shutil.ignore_patterns(*_LEFT_OUT), copy_function=_link)
+    def copy_to(self, folder: Path, static: Sequence[str] = ()) -> None:
+        """Puts what a build needs of it into `folder`, by hard links where the file system allows; of its static libraries
+        those that are named (`cublas`)."""
+        kept = {f"lib{name}_static.a" for name in static}
+        left_out = shutil.ignore_patterns(*_LEFT_OUT)
+
+        def ignore(place: str, names: list[str]) -> set[str]:
+            return left_out(place, names) - kept
+
+        shutil.copytree(self.root, folder, symlinks=True, ignore=ignore, copy_function=_link)
 
 
 def local_toolkit(folder: Path) -> LocalToolkit:

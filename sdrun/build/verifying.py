@@ -44,8 +44,8 @@ def verify(reference: str, runtime: ContainerRuntime, exercise: Exercise | None 
 def _compare_with_row(reference: str, target: Target) -> None:
     for row in targets().rows:
         if (row.engine, row.id, row.platform) == (target.engine, target.id, target.platform):
-            promised = (row.sass, row.ptx, row.fatbin_compression, row.min_driver)
-            if promised != (target.sass, target.ptx, target.fatbin_compression, target.min_driver):
+            promised = (row.sass, row.ptx, row.fatbin_compression, row.min_driver, row.pruned)
+            if promised != (target.sass, target.ptx, target.fatbin_compression, target.min_driver, target.pruned):
                 raise VerificationFailed(
                     f"{reference} promises something else than the row of {target.id} in images/targets.yaml",
                     f"Build it again: sdrun build {target.id}",

@@ -160,6 +160,7 @@ def _cuda(row: Fields, target: Target, toolkit: CudaVersion, context: _Context) 
             raise Malformed(row.key("fatbin_compression"), f"CUDA {toolkit} cannot compress with zstd")
     with noting():
         target = replace(target, pruned=bool(row.find("pruned", bool)))
+        _check_pruned(row, target, toolkit, names, context.sources)
     sass, ptx = _archs(row, "sass", context), _archs(row, "ptx", context)
     found = replace(target, sass=sass or (), ptx=ptx or (), toolchains=names, fatbin_compression=compression)
     if sass is not None and ptx is not None:
@@ -234,6 +235,18 @@ def _check_platform(row: Fields, target: Target, facts: CudaFacts) -> None:
         if known is not None and wanted not in known.platforms:
             where = ", ".join(known.platforms)
             raise Malformed(row.key("platform"), f"{target.platform} has no GPU of {arch.capability}; they are on {where}")
+
+
+def _check_pruned(row: Fields, target: Target, toolkit: CudaVersion, names: tuple[str, ...], sources: Toolchains) -> None:
+    if not target.pruned:
+        return
+    lacking = [name for name in names if not sources.rows[name, toolkit].static_libraries]
+    if lacking:
+        able = [name for name, version in sources.rows if version == toolkit and sources.rows[name, version].static_libraries]
+        remedy = f"let the row say toolchains: [{', '.join(able)}], or leave pruned out"
+        raise Malformed(row.key("pruned"), f"{', '.join(lacking)} has no static libraries to prune; {remedy}")
+    if row.find("ptx", object):
+        raise Malformed(row.key("pruned"), "PTX is for GPUs to come, whose code a pruned library lacks; leave one of them out")
 
 
 def _sources(row: Fields, toolkit: CudaVersion, sources: Toolchains) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from sdrun.resources import images_dir
 KINDS = ("debian", "nvidia", "pypi", "local")
 _SCHEMA = "sdrun.toolchains/v1"
 _BASE_KEYS = ("base", "suite", "image", "packages", "licence", "glibc", "gcc")
-_KEYS = ("toolchain", "toolkit", "base", "root", "packages", "sections", "wheels", "stub", "patched_for_glibc")
+_KEYS = ("toolchain", "toolkit", "base", "root", "packages", "sections", "wheels", "stub", "static", "patched_for_glibc")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?")
 _SECTION = re.compile(r"[a-z][a-z-]*")
 _WHEEL = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9]+(\.[0-9]+)*")
@@ -137,6 +137,7 @@ def _toolchain(row: Fields, kind: str, base: Base, toolkit: Toolkit) -> Toolchai
         sections=texts(row, "sections", optional=True),
         wheels=wheels,
         driver_stub=row.get("stub", bool),
+        static_libraries=row.get("static", bool),
     )
 
 

@@ -50,6 +50,9 @@ def command(
     full: Annotated[
         bool, typer.Option("--full", help="Build all of the engine's GPU code, also what no model needs; tagged *-full-*.")
     ] = False,
+    prune: Annotated[
+        bool, typer.Option("--pruned", help="Take other archs' code out of cuBLAS, to run and record it; tagged *-pruned-*.")
+    ] = False,
     profile: Annotated[
         Path | None, typer.Option("--profile", help="Write what each file took to compile to this JSON file; show the slowest.")
     ] = None,
@@ -65,7 +68,7 @@ def command(
     """Build engine images and prove what they hold; print their references."""
     from sdrun.build.choice import on_platform, with_local_toolkit, with_toolchain
     from sdrun.build.image import build
-    from sdrun.build.local import in_full, with_local_source
+    from sdrun.build.local import in_full, pruned, with_local_source
     from sdrun.probe.machine import platform_of
     from sdrun.runtime import connect
 
@@ -82,6 +85,8 @@ def command(
         plans = [with_local_source(target, engine, engine_source) for target, engine in plans]
     elif full:
         plans = [in_full(target, engine) for target, engine in plans]
+    if prune:
+        plans = [pruned(target, engine) for target, engine in plans]
     runtime = connect(console.settings().runtime)
     if base_only:
         bring_bases({row.base: catalogue.bases[row.base] for row in rows}, runtime, console)
@@ -149,7 +154,9 @@ def summary(image: BuiltImage) -> str:
     how = "unchanged" if image.cached else "built and proven"
     sizes = f"{image.proof.transfer_bytes / 1e6:.1f} MB to pull, {image.proof.unpacked_bytes / 1e6:.1f} MB unpacked"
     archs = ", ".join(str(arch.capability) for arch in image.awaits)
-    waits = f"; its libraries were pruned, so it counts as proven only after a run on a GPU of {archs}" if archs else ""
+    waits = (
+        f"; its libraries were pruned, so it counts as proven only after a recorded run on a GPU of {archs}" if archs else ""
+    )
     drawn = f"; selftest: {image.proof.selftest}" if image.proof.selftest else ""
     return f"{image.reference}: {how} in {image.seconds:.1f} s; {sizes}{waits}{drawn}"
 
@@ -169,6 +176,7 @@ def to_json(image: BuiltImage) -> dict[str, object]:
         "code": list(image.proof.code),
         "engine_version": image.proof.version,
         "selftest": image.proof.selftest,
+        "pruned_library": image.proof.pruned_library or None,
         "awaits_run_on": [str(arch) for arch in image.awaits],
         "log": str(image.log) if image.log else None,
     }

@@ -13,6 +13,7 @@ from sdrun.core.version import CudaVersion, DriverVersion
 
 _ID = re.compile(r"cu([0-9]{2})([0-9]{1,2})-(?:sm([0-9]{2,3}[af]?)|multi)")
 _BRACES = re.compile(r"\{([^{}]*)\}")
+PRUNED_LIBRARY = "libsdrun-cublas.so"
 MAX_ALTERNATIVES = 1000  # a selector is typed by hand; nested braces multiply, and nobody means more than this
 
 
@@ -61,7 +62,8 @@ class Base:
 class Toolchain:
     """Where a toolkit comes from at build time. `kind`: `debian`, `nvidia`, `pypi` or `local`; `base`: the name of its Base;
     `root`: where the toolkit lies in the build stage; `packages` (Debian's names, from the archive's further `sections`) and
-    `wheels` (`name==version`) bring it; `gcc`: the host compiler; `driver_stub`: it has a libcuda to link with."""
+    `wheels` (`name==version`) bring it; `gcc`: the host compiler; `driver_stub`: it has a libcuda to link with;
+    `static_libraries`: it has cuBLAS as static libraries as well, and nvprune, of which pruned targets are made."""
 
     kind: str
     toolkit: CudaVersion
@@ -72,6 +74,7 @@ class Toolchain:
     sections: tuple[str, ...] = ()
     wheels: tuple[str, ...] = ()
     driver_stub: bool = True
+    static_libraries: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,12 @@ class Target:
     def toolkit(self) -> CudaVersion | None:
         """The CUDA release it is built with."""
         return self.id.toolkit
+
+    @property
+    def pruned_library(self) -> str:
+        """The soname of the library that is linked of the toolkit's static ones after pruning; empty where nothing is pruned.
+        Not NVIDIA's name: nothing may take it for theirs."""
+        return f"{PRUNED_LIBRARY}.{self.toolkit.major}" if self.pruned and self.toolkit is not None else ""
 
     @property
     def tag(self) -> str:

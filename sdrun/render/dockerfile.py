@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from sdrun.catalog.cuda import load_cuda_facts
 from sdrun.core.capability import Arch
-from sdrun.core.code import loadable_archs
+from sdrun.core.code import loadable_archs, match
 from sdrun.core.driver import combined
 from sdrun.core.engine import Engine
 from sdrun.core.facts import CudaFacts
 from sdrun.core.guard import PROGRAMS, guard_header
+from sdrun.core.index import IndexImage
 from sdrun.core.labels import image_labels
 from sdrun.core.platform import MULTIARCH
 from sdrun.core.target import Base, Target, Toolchain, Variant
@@ -57,7 +58,6 @@ def render(target: Target, engine: Engine, base: Base) -> dict[str, str]:
         library_path=library_path(target),
         programs=PROGRAMS,
         pruned_for=kept_archs(target, load_cuda_facts()),
-        cublas_soname=cublas_soname(target),
         toolkit_mount=TOOLKIT_MOUNT,
         toolkit_licences=toolkit_licences(target),
         driver_cuda=driver_cuda(target, load_cuda_facts()),
@@ -75,17 +75,15 @@ def driver_cuda(target: Target, facts: CudaFacts) -> str | None:
 
 
 def kept_archs(target: Target, facts: CudaFacts) -> tuple[Arch, ...]:
-    """The machine code that stays in a pruned library: all that a GPU of one of the target's archs can load (8.0, 8.6 and 8.9
-    for 8.9), for a kernel may be there for a lower one alone. Empty where nothing is pruned."""
+    """The machine code that stays in a pruned library: all that a GPU which the target serves can load, for a kernel may be
+    there for a lower minor alone (8.0, 8.6 and 8.9 for 8.9), and cuBLAS chooses kernels by the GPU, not by the image's arch
+    (so for 8.0 as well, whose images run on 8.6 and 8.9). Empty where nothing is pruned."""
     if not target.pruned or target.toolkit is None:
         return ()
+    image = IndexImage(str(target.id), "", target.platform, target.toolkit, target.sass, target.ptx)
+    served = [device for device in facts.capabilities if match(image, device, mixes=False, facts=facts).path is not None]
     emitted = facts.toolkits[target.toolkit].sass
-    return tuple(sorted({one for arch in target.sass for one in loadable_archs(emitted, arch.capability, facts)}))
-
-
-def cublas_soname(target: Target) -> str:
-    """What the library is called that is linked of the static ones. Not as NVIDIA's: nothing may take it for theirs."""
-    return f"libsdrun-cublas.so.{target.toolkit.major}" if target.toolkit is not None else ""
+    return tuple(sorted({one for device in served for one in loadable_archs(emitted, device, facts)}))
 
 
 def library_path(target: Target) -> str:
@@ -130,7 +128,7 @@ def cmake_options(target: Target, engine: Engine) -> Mapping[str, str]:
         if library_path(target):
             options["CMAKE_SKIP_RPATH"] = "ON"  # the finished image has the libraries where the loader looks
         if target.pruned:
-            library = f"{TOOLKIT_MOUNT}/usr/lib/{MULTIARCH[target.platform]}/{cublas_soname(target)}"
+            library = f"{TOOLKIT_MOUNT}/usr/lib/{MULTIARCH[target.platform]}/{target.pruned_library}"
             options |= {f"CUDA_{name}_LIBRARY": library for name in engine.cublas_libraries}
             options["CMAKE_SKIP_RPATH"] = "ON"
         if not toolchain.driver_stub:

@@ -161,6 +161,26 @@ def test_a_local_engine(toy: Callable[[str], Path], runtime: ContainerRuntime) -
     assert runtime.image("sdrun-trial:local-cpu") is None
 
 
+def layers(runtime: ContainerRuntime, image: LocalImage) -> list[str]:
+    argv = find_client(runtime.name).argv("image", "inspect", "--format", "{{json .RootFS.Layers}}", image.id)
+    found: list[str] = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    return found
+
+
+def test_another_revision_changes_the_last_layer_alone(toy: Callable[[str], Path], runtime: ContainerRuntime) -> None:
+    """What lies below is the same to the byte, dates included: a host that has it pulls the engine alone."""
+    found = []
+    for source in (GOOD, GOOD.replace("toy engine 1", "toy engine 2")):
+        done = sdrun("build", "cpu", "--engine-source", str(toy(source)))
+        assert done.returncode == 0, done.stderr
+        image = runtime.image(LOCAL)
+        assert image is not None
+        found.append(layers(runtime, image))
+    (base, engine), (same_base, other_engine) = found
+    assert base == same_base
+    assert engine != other_engine
+
+
 def test_an_engine_that_cannot_start_gets_no_tag(toy: Callable[[str], Path], runtime: ContainerRuntime) -> None:
     done = sdrun("build", "cpu", "--engine-source", str(toy("int main(void) { return 3; }\n")))
     assert done.returncode == 7

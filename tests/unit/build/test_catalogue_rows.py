@@ -274,10 +274,10 @@ def test_toolchains_that_cannot_compile_are_told_at_once(copy: Copy) -> None:
   - {base: too-new, image: "debian:sid", packages: [cmake], glibc: "2.42", gcc: ["15"], licence: MIT}
 
 toolchains:
-  - {toolchain: nvidia, toolkit: "12.9", base: too-new, root: /usr/local/cuda, stub: true}
-  - {toolchain: pypi, toolkit: "13.1", base: too-new, root: /usr/local/cuda, stub: false}
-  - {toolchain: pypi, toolkit: "13.1", base: debian-trixie, root: /usr/local/cuda, stub: false}
-  - {toolchain: pypi, toolkit: "13.1", base: debian-trixie, root: /usr/local/cuda, stub: false}
+  - {toolchain: nvidia, toolkit: "12.9", base: too-new, root: /usr/local/cuda, stub: true, static: true}
+  - {toolchain: pypi, toolkit: "13.1", base: too-new, root: /usr/local/cuda, stub: false, static: false}
+  - {toolchain: pypi, toolkit: "13.1", base: debian-trixie, root: /usr/local/cuda, stub: false, static: false}
+  - {toolchain: pypi, toolkit: "13.1", base: debian-trixie, root: /usr/local/cuda, stub: false, static: false}
 """,
     )
     with pytest.raises(BadConfiguration) as raised:

@@ -14,11 +14,8 @@ from sdrun.build.local import in_full, with_local_source
 from sdrun.catalog.engines import engines
 from sdrun.catalog.families import families
 from sdrun.catalog.targets import targets
-from sdrun.cli.build import summary
-from sdrun.core.capability import Arch
-from sdrun.core.engine import Engine
-from sdrun.core.labels import image_labels, target_from_labels
-from sdrun.core.target import Target, to_json
+from sdrun.core.labels import image_labels
+from sdrun.core.target import Target
 from sdrun.errors import BadConfiguration
 from sdrun.render.dockerfile import render
 from sdrun.resources import images_dir
@@ -157,29 +154,3 @@ def test_an_engine_may_leave_out_nothing(tmp_path: Path) -> None:
     head, _, rest = text.partition("    left_out:\n")
     (tmp_path / "engines.yaml").write_text(head + "    samplers:" + rest.partition("    samplers:")[2], encoding="utf-8")
     assert engines(tmp_path / "engines.yaml")["sdcpp-90e87bc"] == replace(ENGINE, left_out=())
-
-
-def test_pruned_libraries_wait_for_a_run(engine: Engine) -> None:
-    """What cuBLAS lacks without other archs' code cannot be read from it; the label, the row and the summary say so."""
-    from sdrun.build.image import BuiltImage
-    from sdrun.build.proof import Proof
-    from sdrun.core.labels import index_image_from_labels
-
-    target = replace(row("cu130-sm90"), pruned=True)
-    labels = image_labels(target, engine, targets().bases[target.base])
-    assert labels["io.sdrun.pruned-libraries"] == "yes"
-    assert target_from_labels(labels).pruned
-    assert to_json(target)["pruned"] is True
-    assert not target_from_labels(image_labels(row("cu130-sm90"), engine, targets().bases[target.base])).pruned
-    image = BuiltImage(
-        "sdrun:x", index_image_from_labels(labels, "", "linux/amd64"), Proof((), "", 1, 1), "", False, 1.0, None, (Arch(90),)
-    )
-    assert summary(image).endswith("; its libraries were pruned, so it counts as proven only after a run on a GPU of 9.0")
-
-
-def test_a_row_may_say_that_libraries_are_pruned(tmp_path: Path) -> None:
-    text = (images_dir() / "targets.yaml").read_text(encoding="utf-8")
-    old, new = '{target: cu124-sm80, sass: ["80"]}', '{target: cu124-sm80, sass: ["80"], pruned: true}'
-    assert old in text
-    (tmp_path / "targets.yaml").write_text(text.replace(old, new), encoding="utf-8")
-    assert [one.name for one in targets(tmp_path / "targets.yaml").rows if one.pruned] == ["cu124-sm80", "cu124-sm90"]

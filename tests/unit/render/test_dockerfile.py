@@ -150,15 +150,16 @@ def pruned(name: str, *, on: bool = True) -> Target:
     ("name", "kept"),
     [
         ("cu118-sm61", "60 61"),
-        ("cu124-sm70", "70"),
+        ("cu124-sm70", "70 75"),
+        ("cu124-sm80", "80 86 89"),
         ("cu124-sm89", "80 86 89"),
         ("cu124-sm90", "90 90a"),
         ("cu130-sm120", "120 120a 120f"),
-        ("cu130-sm87-arm64", "87"),
+        ("cu130-sm87-arm64", "87 88"),
     ],
 )
 def test_what_stays_in_a_pruned_library(name: str, kept: str) -> None:
-    """All that such a GPU can load: a kernel may be there for a lower minor alone. Jetson code is for Jetsons."""
+    """All that a GPU which it serves can load: a kernel may be there for a lower minor alone. Jetson code is for Jetsons."""
     facts = load_cuda_facts()
     assert " ".join(map(str, kept_archs(pruned(name), facts))) == kept
     assert kept_archs(pruned(name, on=False), facts) == ()
