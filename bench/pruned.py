@@ -1,11 +1,13 @@
-"""Over-pruned libraries are found: NVIDIA's own nvprune on NVIDIA's own static cuBLAS, and what the comparison says of the result.
+"""Over-pruned libraries are found: NVIDIA's own nvprune on NVIDIA's own static cuBLAS, and what the comparison says of the
+result.
 
     python bench/pruned.py IMAGE [--root /usr] [--stores LIBRARY...] [--record]
 
-IMAGE is a container image with a toolkit (nvprune, static cuBLAS), as a build stage of sdrun is. Each case prunes both libraries
-for some archs and asks for some capabilities whether all code that such a GPU could load is still there; `expected` is the right
-answer. Last, both are linked into one shared object, whole and pruned, as images have it (templates/link-cublas.sh), and compared
-again. --stores: libraries whose code outside fatbin sections is listed. TMPDIR needs 3 GB.
+IMAGE is a container image with a toolkit (nvprune, static cuBLAS), as a build stage of sdrun is. Each case prunes both
+libraries for some archs and asks for some capabilities whether all code that such a GPU could load is still there; `expected`
+is the right answer. Last, both are linked into one shared object, whole and pruned, as images have it
+(templates/link-cublas.sh), and compared again. --stores: libraries whose code outside fatbin sections is listed. TMPDIR needs 3
+GB.
 """
 
 from __future__ import annotations
