@@ -90,12 +90,15 @@ class Fetching:
     say: Callable[[str], None] = field(default=lambda text: None)
 
 
-def choose(runtime: ContainerRuntime, wishes: Wishes, fetching: Fetching, environ: Mapping[str, str] = os.environ) -> Chosen:
-    """The image to run here. Raises the resolver's refusal as an error, RuntimeUnavailable (`image-missing`) where no engine
-    image is on this machine at all, BadConfiguration for a bad index or bad facts, and what a pull or a build raises."""
+def choose(
+    connect: Callable[[], ContainerRuntime], wishes: Wishes, fetching: Fetching, environ: Mapping[str, str] = os.environ
+) -> Chosen:
+    """The image to run here. `connect` gives the same runtime each time; it is called while the GPUs' driver is asked, which
+    takes as long. Raises the resolver's refusal as an error, RuntimeUnavailable (`image-missing`) where no engine image is on
+    this machine at all, BadConfiguration for a bad index or bad facts, and what connecting, a pull or a build raises."""
     from sdrun.probe.overrides import current_host
 
-    host = current_host(environ, runtime.facts())
+    host, runtime = current_host(environ, lambda: connect().facts()), connect()
     policy = _policy(wishes, environ)
     index = _index(runtime, wishes, fetching)
     answer = _resolve(host, index, policy)

@@ -72,8 +72,7 @@ def decide(
     passed_through(request.engine_args, serves=request.serves)
     here = _model_that_is_here(request.model, listener)
     ready = None if here is None else _ready(request, here, listener)
-    runtime = connect()
-    chosen = choose(runtime, wishes, fetching, environ)
+    chosen = choose(connect, wishes, fetching, environ)
     check_processor(chosen.processor_level)
     for note in chosen.notes:
         listener.note(note)
@@ -88,7 +87,7 @@ def decide(
         answer = fit_model(ready.request, ready.model, ready.files, room, None)
     for note in answer.notes:
         listener.note(note)
-    return Decided(ready.request, ready.model, chosen, answer), runtime
+    return Decided(ready.request, ready.model, chosen, answer), connect()
 
 
 @dataclass(frozen=True, slots=True)
