@@ -49,7 +49,6 @@ from sdrun.launch.preparing import run_name  # noqa: E402
 from sdrun.launch.request import Request  # noqa: E402
 from sdrun.launch.watch import Listener  # noqa: E402
 from sdrun.runtime import connect  # noqa: E402
-from sdrun.runtime.hardening import RUN_LABEL  # noqa: E402
 from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec  # noqa: E402
 
 CONTROL = "sdrun-control:ptx80"
@@ -125,7 +124,9 @@ class Bench:
 def spent(begun: int, seconds: float, answer: Mapping[str, Any]) -> dict[str, float]:
     """Where the time of one command went. `begun` in nanoseconds since the epoch."""
     since, until = f"{begun / 1e9:.6f}", f"{time.time():.6f}"
-    argv = ["docker", "events", "--since", since, "--until", until, "--filter", f"label={RUN_LABEL}", "--format", "{{json .}}"]
+    container = "sdrun-" + Path(answer["log"]).stem.rpartition("-sdrun-")[2]
+    argv = ["docker", "events", "--since", since, "--until", until, "--filter", f"container={container}"]
+    argv += ["--format", "{{json .}}"]
     lines = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
     at = {event["Action"]: (event["timeNano"] - begun) / 1e9 for event in map(json.loads, lines)}
     log = Path(answer["log"]).read_text(errors="replace")

@@ -2,8 +2,8 @@
 replays.
 
     python bench/control_images.py                     builds all of CONTROLS with the local Docker, as sdrun-control:<name>
-    python bench/control_images.py 86 75ptx-86         builds these
-    python bench/control_images.py --render DIR 86     writes the build context alone, without the engine's sources
+    python bench/control_images.py 89 75ptx-86         builds these
+    python bench/control_images.py --render DIR 89     writes the build context alone, without the engine's sources
     python bench/control_images.py --save FILE         also writes one tar (docker save) of all that were named
 
 Each is the target cu124-sm90 with another list in CMAKE_CUDA_ARCHITECTURES, with the labels and the guard's table that follow
@@ -64,7 +64,7 @@ class Control:
 
 
 CONTROLS = (
-    Control("86", ("86",), (), False, "machine code of another major, and no PTX", "8.6"),
+    Control("89", ("89",), (), False, "machine code of another major, and no PTX", "8.9"),
     Control("75ptx-86", ("86",), ("75",), False, "one program whose host and device code disagree on 9.0", "8.6"),
     Control("80ptx-86", ("86",), ("80",), False, "the same, but with all that sets 8.6 apart from 7.5 in the PTX", "8.6"),
     Control("ptx80", (), ("80",), True, "the default build on a GPU that none of its machine code fits"),
