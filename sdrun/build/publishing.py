@@ -19,8 +19,10 @@ from sdrun.build.source import fetch
 from sdrun.build.statements import statements
 from sdrun.build.verifying import verify
 from sdrun.catalog.engines import engines
+from sdrun.catalog.gpu_runs import gpu_runs
 from sdrun.catalog.targets import targets
 from sdrun.core.decode import Fields, Malformed
+from sdrun.core.gpurun import awaited
 from sdrun.core.labels import ENGINE, RECIPE
 from sdrun.core.oci import Published, tag_of
 from sdrun.core.reference import is_digest
@@ -75,9 +77,10 @@ class Outcome:
 def push_image(image: LocalImage, runtime: ContainerRuntime, publication: Publication) -> Outcome:
     """Proves the image, pushes it by digest with what is stated about it, and has it signed; sets no tag. An image that is
     published already is not sent again. Raises VerificationFailed: `image-differs` where the proof fails, `tag-taken` where
-    another image has its tag."""
+    another image has its tag, and what `check_runs` does."""
     registry, clock = publication.registry, _Clock()
-    target, _ = verify(image.tags[0] if image.tags else image.id, runtime)
+    target, proof = verify(image.tags[0] if image.tags else image.id, runtime)
+    check_runs(target, proof.pruned_library)
     if target.engine not in engines():
         raise BadConfiguration(
             f"the engine {target.engine} of {target.id} is no row of images/engines.yaml, so it is not for publishing",
@@ -109,6 +112,23 @@ def push_image(image: LocalImage, runtime: ContainerRuntime, publication: Public
     signed = sign(publication, there.digest)
     clock.lap("sign")
     return Outcome(described(registry, there), there, sent, signed=signed, seconds=clock.laps)
+
+
+def check_runs(target: Target, library: str | None = None) -> None:
+    """Returns where nothing of the target was pruned, or images/gpu_runs.yaml records a run on a GPU of each of its archs (of
+    the very `library` in the image, where its sha256 is given). Raises VerificationFailed (`gpu-run-missing`): no reading back
+    shows what a pruned library lacks as surely as a run, so an image that no GPU has run is not for publishing."""
+    lacking = awaited(target, gpu_runs(), library)
+    if not lacking:
+        return
+    capabilities = ", ".join(str(arch.capability) for arch in lacking)
+    what = f"its library {library[:12]}... on" if library else "it on"
+    raise VerificationFailed(
+        f"{target.id} has pruned libraries, and images/gpu_runs.yaml records no run of {what} a GPU of {capabilities}",
+        f"On such a GPU: sdrun selftest --image sdrun:{target.tag} --gpu auto --record-run {target.name}.json; then put "
+        "the row that it prints into images/gpu_runs.yaml, and the file into bench/results.",
+        id="gpu-run-missing",
+    )
 
 
 def sign(publication: Publication, digest: str) -> bool:

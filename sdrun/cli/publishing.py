@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sdrun.build.publishing import Outcome, Publication, published_already, push_image, pushed_before, recipe_of
+from sdrun.build.publishing import Outcome, Publication, check_runs, published_already, push_image, pushed_before, recipe_of
 from sdrun.catalog.engines import engines
 from sdrun.cli.console import Console
 from sdrun.cli.selection import selected
@@ -45,6 +45,8 @@ class Pushing:
         from sdrun.runtime import connect
 
         rows = rows_here(selector)
+        for target in rows:
+            check_runs(target)  # before any of them is built or pushed
         runtime = connect(self._console.settings().runtime)
         return [self._one(target, runtime) for target in rows]
 
