@@ -129,6 +129,7 @@ def manifests(
     tools_image: Annotated[str | None, typer.Option("--tools-image", metavar="REF@DIGEST", help="A static busybox.")] = None,
     replicas: Annotated[int, typer.Option("--replicas", min=0, help="Servers in each class.")] = 1,
     fit: Annotated[bool, typer.Option("--fit/--no-fit", help="Ask for what the GPUs' memory needs.")] = True,
+    tuned: Annotated[bool, typer.Option("--tuned/--no-tuned", help="And for what is faster on them.")] = True,
     engine_args: Annotated[list[str] | None, typer.Argument(metavar="[-- ENGINE ARGS]")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -140,7 +141,7 @@ def manifests(
     console: Console = ctx.obj
     lock = locked(lock_file)
     rows = chosen(lock, classes or ())
-    asked = Asked(kind, form, model, prompt, prompts, tuple(engine_args or ()), fit)
+    asked = Asked(kind, form, model, prompt, prompts, tuple(engine_args or ()), fit, tuned)
     written_as = asked.checked_format
     load = load_for(console, asked, lock.engine, rows)
     cluster = Cluster(namespace, model_claim, out_claim, replicas, lock.tolerate, tools_image)

@@ -29,6 +29,7 @@ class Asked:
     prompts: Path | None
     engine_args: tuple[str, ...]
     fit: bool
+    tuned: bool = True
 
     @property
     def checked_kind(self) -> WorkloadKind:
@@ -60,7 +61,9 @@ def load_for(console: Console, asked: Asked, engine: str, rows: Sequence[LockedC
     if role not in known.binaries:
         raise UsageProblem(f"the engine {known.name} has no {role}", "Choose another kind.", id="engine-without-server")
     model = model_elsewhere(asked.model)
-    request = Request(asked.model, asked.prompt or "", engine_args=asked.engine_args, serves=kind == "server")
+    request = Request(
+        asked.model, asked.prompt or "", engine_args=asked.engine_args, serves=kind == "server", tuned=asked.tuned
+    )
     load = workload(kind, request, model, f"/usr/bin/{known.binaries[role]}", prompts)
     return _fitted(console, load, request, model, rows) if asked.fit else load
 
@@ -88,7 +91,7 @@ def _prompts(asked: Asked, kind: WorkloadKind) -> tuple[str, ...]:
 
 
 def _fitted(console: Console, load: Workload, request: Request, model: Model, rows: Sequence[LockedClass]) -> Workload:
-    """Each class's arguments as `generate` would choose them for its memory; needs the model's files, for their headers."""
+    """Each class's arguments as `generate` would choose them for its GPUs; needs the model's files, for their headers."""
     from sdrun.launch.elsewhere import arguments_for
 
     by_class: dict[str, tuple[str, ...]] = {}
@@ -96,7 +99,7 @@ def _fitted(console: Console, load: Workload, request: Request, model: Model, ro
         if row.memory_mib is None:
             continue
         try:
-            fitting = arguments_for(load, request, model, row.memory_mib, console.note)
+            fitting = arguments_for(load, request, model, row, row.memory_mib, console.note)
         except NotEnoughMemory as short:
             raise NotEnoughMemory(
                 f"class {row.name}: {short.message}",

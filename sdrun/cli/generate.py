@@ -22,6 +22,7 @@ from sdrun.cli.placement import (
     Image,
     IndexFile,
     ModelOrUsual,
+    Tuned,
     after_dashes,
     usual_model,
     where_from,
@@ -75,6 +76,7 @@ def command(
         bool, typer.Option("--no-metadata", help="Do not write into it how it was made.", rich_help_panel=HELP_PICTURE)
     ] = False,
     fit: Fit = True,
+    tuned: Tuned = True,
     gpu: Gpu = "auto",
     allow_cpu: AllowCpu = False,
     allow_jit: AllowJit = True,
@@ -111,6 +113,7 @@ def command(
         engine_args=after_dashes(engine_args or []),
         metadata=not no_metadata,
         fit=fit,
+        tuned=tuned,
     )
     wishes = Wishes(gpu, allow_cpu, allow_jit, image, *where_from(console, index))
     if dry_run:

@@ -21,6 +21,9 @@ _MODEL = typer.Option("--model", "-m", help="A catalogue name, a file, or role=F
 Model = Annotated[str, _MODEL]
 ModelOrUsual = Annotated[str | None, _MODEL]
 Fit = Annotated[bool, typer.Option("--fit/--no-fit", help="Look at free memory first, and save it.", rich_help_panel=PANEL)]
+Tuned = Annotated[
+    bool, typer.Option("--tuned/--no-tuned", help="Tell the engine what is faster on this GPU.", rich_help_panel=PANEL)
+]
 Gpu = Annotated[str, typer.Option("--gpu", help="auto, all, an index, a UUID, a MIG UUID, none.", rich_help_panel=PANEL)]
 AllowCpu = Annotated[bool, typer.Option("--allow-cpu", help="Use the CPU where no GPU can be used.", rich_help_panel=PANEL)]
 AllowJit = Annotated[

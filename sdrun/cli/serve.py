@@ -20,6 +20,7 @@ from sdrun.cli.placement import (
     Image,
     IndexFile,
     Model,
+    Tuned,
     after_dashes,
     where_from,
 )
@@ -43,6 +44,7 @@ def command(
         float, typer.Option("--grace", min=0, max=86400, help="Seconds that open requests have when it is stopped.")
     ] = 30,
     fit: Fit = True,
+    tuned: Tuned = True,
     gpu: Gpu = "auto",
     allow_cpu: AllowCpu = False,
     allow_jit: AllowJit = True,
@@ -58,7 +60,7 @@ def command(
     from sdrun.launch.choosing import Wishes
     from sdrun.launch.request import Request, check
 
-    request = Request(model=model, prompt="", engine_args=after_dashes(engine_args or []), fit=fit, serves=True)
+    request = Request(model=model, prompt="", engine_args=after_dashes(engine_args or []), fit=fit, tuned=tuned, serves=True)
     check(request)
     wishes = Wishes(gpu, allow_cpu, allow_jit, image, *where_from(console, index))
     if dry_run:

@@ -65,7 +65,8 @@ def _is_here(image: str, console: Console) -> bool:
 
 def _run(console: Console, record: Record, again: Repeat, as_json: bool, *, chosen: bool) -> None:
     """Becomes the command. A record may be anybody's: with engine arguments it could name files of this machine, with an
-    address what is fetched, and then the user has to look first. Options that only save memory are no matter."""
+    address what is fetched, and then the user has to look first. Options that sdrun itself adds are no matter."""
+    from sdrun.catalog.settings import settings
     from sdrun.core.fit import OPTIONS
     from sdrun.errors import UsageProblem
     from sdrun.launch.fitting import WITH_FLASH
@@ -75,7 +76,9 @@ def _run(console: Console, record: Record, again: Repeat, as_json: bool, *, chos
             "the picture names a model by its address, which is not fetched unseen",
             "Name it: --model ADDRESS. sdrun show FILE prints it.",
         )
-    if not set(record.engine_args) <= {*OPTIONS, *(word for words in WITH_FLASH.values() for word in words)}:
+    own = {*OPTIONS, *(word for words in WITH_FLASH.values() for word in words)}
+    own |= {option for setting in settings() for option in setting.options}
+    if not set(record.engine_args) <= own:
         raise UsageProblem(
             "the picture was made with engine arguments, which are not repeated unseen",
             "Look at the command and run it: sdrun show FILE --command.",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from sdrun.core.model import ROLES, Model, ModelFile, ModelFiles
 from sdrun.core.workload import VolumeFile, Workload, WorkloadKind
@@ -14,6 +15,9 @@ from sdrun.errors import UsageProblem, VerificationFailed
 from sdrun.launch.engine_args import OUTPUT_FOLDER, Inside, container, inside, read_by_engine, settings
 from sdrun.launch.request import Request, check, completed
 from sdrun.launch.serve import ENGINE_PORT
+
+if TYPE_CHECKING:
+    from sdrun.core.lock import LockedClass
 
 PICTURE = "output.png"
 _RAM_MIB = float("inf")  # of the nodes is not known: pods ask for what the model needs
@@ -88,13 +92,14 @@ class Fitting:
 
 
 def arguments_for(
-    load: Workload, request: Request, model: Model, memory_mib: int, say: Callable[[str], None]
+    load: Workload, request: Request, model: Model, row: LockedClass, memory_mib: int, say: Callable[[str], None]
 ) -> Fitting | None:
-    """The arguments of `load` on GPUs of `memory_mib`, with what `generate` would add there. None where the model's files are
-    not in the store: their headers say what it needs. Raises NotEnoughMemory where nothing helps."""
+    """The arguments of `load` on the GPUs of a class, each with `memory_mib`, with what `generate` would add there. None where
+    the model's files are not in the store: their headers say what it needs. Raises NotEnoughMemory where nothing helps."""
     from sdrun.catalog.models import models
     from sdrun.core.fit import Room
     from sdrun.launch.fitting import TAKEN_BY_DRIVER, checked, fit_model
+    from sdrun.launch.tuning import tuned
     from sdrun.models.naming import resolve_model
     from sdrun.models.pull import Wishes
     from sdrun.resources import cache_root
@@ -109,8 +114,12 @@ def arguments_for(
         return None
     full = completed(request, model.defaults)
     room = Room(memory_mib * (1 - TAKEN_BY_DRIVER), _RAM_MIB)
-    answer = fit_model(full, here, checked(full, here), room, None)
-    return Fitting(workload(load.kind, request, model, load.program, load.prompts, answer.options).arguments, answer.notes)
+    files = checked(full, here)
+    faster = tuned(full, here, files, row.capabilities, row.code_path)
+    answer = fit_model(full, here, files, room, None, faster.options)
+    told = (*faster.options, *answer.options)
+    arguments = workload(load.kind, request, model, load.program, load.prompts, told).arguments
+    return Fitting(arguments, (*faster.notes, *answer.notes))
 
 
 def _inside(kind: WorkloadKind, request: Request, model: ModelFiles, chosen: Sequence[str]) -> Inside:

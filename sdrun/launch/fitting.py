@@ -67,15 +67,24 @@ def room_of(chosen: Chosen) -> Room | None:
     return Room(float(free) if free is not None else gpus[0].memory_mib * (1 - TAKEN_BY_DRIVER), float(host))
 
 
-def fit_model(request: Request, model: ModelFiles, files: FileSet, room: Room | None, catalogue: Catalogue | None) -> Fitted:
-    """What the engine must be told so that the model fits. Raises NotEnoughMemory (`out-of-gpu-memory`, `out-of-memory`)
-    naming what would fit. Where nothing is known of the family, or of the room, nothing is changed."""
+def fit_model(
+    request: Request,
+    model: ModelFiles,
+    files: FileSet,
+    room: Room | None,
+    catalogue: Catalogue | None,
+    tuned: tuple[str, ...] = (),
+) -> Fitted:
+    """What the engine must be told so that the model fits; `tuned` it is told anyway. Raises NotEnoughMemory
+    (`out-of-gpu-memory`, `out-of-memory`) naming what would fit. Where nothing is known of the family, or of the room, nothing
+    is changed."""
     width, height = request.width or ENGINE_SIZE, request.height or ENGINE_SIZE
     wanted = needs(files, width, height, encodes=request.encodes, keeps=request.serves)
     if wanted is None or room is None:
         return NOTHING_NEEDED
-    given = [option for option in OPTIONS if option in (*model.engine_args, *request.engine_args)]
-    if FLASH not in given and "--fa" in (*model.engine_args, *request.engine_args):
+    told = (*model.engine_args, *tuned, *request.engine_args)
+    given = [option for option in OPTIONS if option in told]
+    if FLASH not in given and "--fa" in told:
         given.append(FLASH)
     answer = fit(wanted, room, given)
     if isinstance(answer, Fit):

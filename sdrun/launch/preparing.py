@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdrun.core import jit
 from sdrun.core.fileset import FileSet
@@ -17,15 +18,21 @@ from sdrun.launch.fitting import Fitted, affordable, checked, fit_model, room_of
 from sdrun.launch.jitcache import Kept, mounted
 from sdrun.launch.processor import check_processor
 from sdrun.launch.request import Request, completed
+from sdrun.launch.tuning import tuned
 from sdrun.launch.watch import Listener
 from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec
+
+if TYPE_CHECKING:
+    from sdrun.core.fit import Room
+    from sdrun.core.model import Catalogue
 
 RUN_TARGET_LABEL = "io.sdrun.run-target"
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The request with its defaults, the model's files, where it runs, and what the engine must be told so that it fits."""
+    """The request with its defaults, the model's files, where it runs, and what the engine is told beside the request: what
+    makes it faster there, and what it needs so that the model fits."""
 
     request: Request
     model: ModelFiles
@@ -80,11 +87,11 @@ def decide(
     if ready is None:  # fetched only now that it is known where it can run, and in which quantisation
         name = affordable(request.model, models(), room, listener.note)
         ready = _ready(request, _model(name, listener, fetch=fetching.pull), listener)
-    answer = fit_model(ready.request, ready.model, ready.files, room, models())
+    answer = _told(ready, chosen, room, models(), listener)
     if answer.instead:
         listener.note(answer.notes[0])
         ready = _ready(request, _model(answer.instead, listener, fetch=fetching.pull), listener)
-        answer = fit_model(ready.request, ready.model, ready.files, room, None)
+        answer = _told(ready, chosen, room, None, listener)
     for note in answer.notes:
         listener.note(note)
     return Decided(ready.request, ready.model, chosen, answer), connect()
@@ -97,6 +104,17 @@ class _Ready:
     request: Request
     model: ModelFiles
     files: FileSet
+
+
+def _told(ready: _Ready, chosen: Chosen, room: Room | None, catalogue: Catalogue | None, listener: Listener) -> Fitted:
+    """What makes the engine faster on the chosen GPU, then what it needs so that the model fits."""
+    capabilities = {gpu.capability for gpu in chosen.plan.handover.gpus}
+    faster = tuned(ready.request, ready.model, ready.files, capabilities, chosen.plan.code_path)
+    answer = fit_model(ready.request, ready.model, ready.files, room, catalogue, faster.options)
+    if not answer.instead:
+        for note in faster.notes:
+            listener.detail(note)
+    return replace(answer, options=(*faster.options, *answer.options))
 
 
 def _model_that_is_here(name: str, listener: Listener) -> ModelFiles | None:

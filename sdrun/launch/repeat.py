@@ -107,7 +107,8 @@ def _sampler(name: str | None, known: Collection[str]) -> str | None:
 def _place(record: Record, is_here: Callable[[str], bool], notes: list[str]) -> list[str]:
     if record.image is None:
         return []
-    words = ["--gpu=none", "--allow-cpu"] if record.image.target == "cpu" else []
+    # On a GPU all that the engine was told stands among its arguments, so nothing is to be added to them.
+    words = ["--gpu=none", "--allow-cpu"] if record.image.target == "cpu" else ["--no-tuned"]
     if is_here(record.image.digest):
         return [*words, f"--image={record.image.digest}"]
     notes.append(

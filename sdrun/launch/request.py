@@ -25,8 +25,9 @@ ENGINE_SEED = 42  # what the engine takes where neither the user nor the model s
 class Request:
     """One picture, or `batch` of them. None: not said; then the model's default holds, and where it has none, the engine's.
     Sizes in pixels; a negative `seed` draws one; `engine_args` are handed to the engine after everything else; `metadata`: the
-    picture carries how it was made; `fit`: memory is looked at first, and the engine told what it needs. `serves`: these are a
-    server's defaults; it keeps every part of the model loaded and may be sent first pictures."""
+    picture carries how it was made; `fit`: memory is looked at first, and the engine told what it needs; `tuned`: it is told
+    what makes it faster on the GPU. `serves`: these are a server's defaults; it keeps every part of the model loaded and may be
+    sent first pictures."""
 
     model: str
     prompt: str
@@ -46,6 +47,7 @@ class Request:
     engine_args: tuple[str, ...] = ()
     metadata: bool = True
     fit: bool = True
+    tuned: bool = True
     serves: bool = False
 
     @property

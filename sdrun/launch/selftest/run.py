@@ -84,7 +84,8 @@ def request_of(suite: Suite, probe: Probe, folder: Path, pictures: Path) -> Requ
         strength=probe.strength,
         engine_args=probe.arguments,
         metadata=False,
-        fit=False,  # which would change what is exercised
+        fit=False,  # both would change what is exercised
+        tuned=False,
     )
 
 
