@@ -1,12 +1,13 @@
 """What built images hold and weigh, and what building them took.
 
-    python bench/builds.py TARGET... [--before NINJA_LOG]   [--record]
+    python bench/builds.py TARGET[+pruned]... [--before NINJA_LOG]   [--record]
 
-TARGET names images of the local container runtime (`sdrun build` made them). Machine code, PTX and sizes are read back from
-each; processor time, cache hits and the time of each file come from the logs of its builds. CPU-minutes are user and system
-time of the whole compile step, as the shell's `times` tells it; waiting is not in them, so other work hardly shows.
-Seconds of single files are by the clock, in which it does. The first of a target's builds with misses is the cold one, the last
-with hardly any the warm one.
+TARGET names images of the local container runtime (`sdrun build` made them, of TARGET+pruned `sdrun build TARGET --pruned`).
+The bytes to pull are those of the layers packed as `sdrun publish` does it, by either compression; a layer's digest tells
+which images share it. Machine code, PTX and sizes are read back from each; processor time, cache hits and the time of each
+file come from the logs of its builds. CPU-minutes are user and system time of the whole compile step, as the shell's `times`
+tells it; waiting is not in them, so other work hardly shows. Seconds of single files are by the clock, in which it does. The
+first of a target's builds with misses is the cold one, the last with hardly any the warm one.
 
 `--before` is ninja's log of a build that left nothing out (`sdrun build --full`): its groups and slowest files are put beside
 those of the first TARGET's.
@@ -15,20 +16,28 @@ those of the first TARGET's.
 from __future__ import annotations
 
 import argparse
+import io
+import json
+import tarfile
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 import record
 
 from sdrun.build.image import save_image
+from sdrun.build.local import pruned
 from sdrun.build.profile import Profile, Unit, profile_of, read_profile
 from sdrun.build.proof import Proof
 from sdrun.build.rootfs import open_rootfs
 from sdrun.build.verifying import verify
 from sdrun.catalog.engines import engines
 from sdrun.catalog.targets import targets
+from sdrun.core.labels import LEFT_OUT
+from sdrun.core.target import Target
+from sdrun.registry.archive import Compression, pack
 from sdrun.resources import cache_root
 from sdrun.runtime import connect
 from sdrun.runtime.protocol import ContainerRuntime
@@ -44,7 +53,8 @@ GROUPS = (
     ("ggml for the CPU", "ggml/"),
     ("stable-diffusion.cpp", ""),
 )
-LIBRARIES = ("libcublas", "libcudart")
+LIBRARIES = ("libcublas", "libcudart", "libsdrun-cublas")
+PARTS = {3: ("base", "toolkit", "engine"), 2: ("base", "engine")}  # what the layers are, as templates/Dockerfile.j2 stacks them
 
 
 def grouped(units: Iterable[Unit]) -> dict[str, dict[str, float]]:
@@ -86,8 +96,8 @@ def builds(tag: str) -> dict[str, Profile]:
     return found
 
 
-def sizes(reference: str, runtime: ContainerRuntime) -> dict[str, int]:
-    """Unpacked bytes by what the files are."""
+def sizes(reference: str, runtime: ContainerRuntime) -> dict[str, object]:
+    """Unpacked bytes by what the files are; the layers, and what pulling them moves."""
     image = runtime.image(reference)
     if image is None:
         raise SystemExit(f"there is no image {reference}")
@@ -95,6 +105,7 @@ def sizes(reference: str, runtime: ContainerRuntime) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "image.tar"
         save_image(image, archive, runtime)
+        pulls = layers(archive, Path(folder))
         with open_rootfs(archive) as rootfs:
             for path, member in rootfs.files():
                 name = path.rpartition("/")[2]
@@ -103,12 +114,32 @@ def sizes(reference: str, runtime: ContainerRuntime) -> dict[str, int]:
                 else:
                     kind = "cuda_libraries_bytes" if name.startswith(LIBRARIES) else "other_bytes"
                 found[kind] += member.size
-    return dict(found)
+    return {**found, **pulls}
+
+
+def layers(archive: Path, folder: Path) -> dict[str, object]:
+    """What each layer of a saved image weighs: its tar file, and packed as it is published."""
+    packed = {compression: pack(archive, folder, compression) for compression in get_args(Compression)}
+    with tarfile.open(archive) as tar:
+        (row,) = json.load(tar.extractfile("manifest.json") or io.BytesIO())
+        plain = [(tar.extractfile(name) or io.BytesIO()).seek(0, io.SEEK_END) for name in row["Layers"]]
+    found = [
+        {"part": part, "diff_id": diff_id, "tar_bytes": size}
+        | {f"{name}_bytes": one.layers[i].size for name, one in packed.items()}
+        for i, (part, diff_id, size) in enumerate(zip(PARTS[len(plain)], packed["gzip"].diff_ids, plain, strict=True))
+    ]
+    return {"layers": found} | {f"pull_{name}_bytes": one.pull_bytes for name, one in packed.items()}
+
+
+def row_of(name: str) -> Target:
+    """The target called `cu124-sm90`, or `cu118-sm61+pruned`."""
+    (row,) = (one for one in targets().rows if one.name == name.removesuffix("+pruned"))
+    return pruned(row, engines()[row.engine])[0] if name.endswith("+pruned") else row
 
 
 def figures(name: str, runtime: ContainerRuntime) -> dict[str, object]:
     """Everything about one image."""
-    (row,) = (one for one in targets().rows if one.name == name)
+    row = row_of(name)
     reference = f"sdrun:{row.tag}"
     target, proof = verify(reference, runtime)
     found = builds(row.tag)
@@ -120,15 +151,22 @@ def figures(name: str, runtime: ContainerRuntime) -> dict[str, object]:
         "ptx": [str(arch) for arch in target.ptx],
         "programs": code_of(proof),
         "min_driver": str(target.min_driver or ""),
+        "pruned": target.pruned,
         "pull_bytes": proof.transfer_bytes,
         "unpacked_bytes": proof.unpacked_bytes,
         **sizes(reference, runtime),
-        "left_out": [part.part for part in engines()[row.engine].left_out],
+        "left_out": left_out(reference, runtime),
         **{
             kind: {"cpu_minutes": round(one.cpu_seconds / 60, 2), "hits": one.hits, "misses": one.misses}
             for kind, one in found.items()
         },
     }
+
+
+def left_out(reference: str, runtime: ContainerRuntime) -> list[str]:
+    """The parts that the image says it does without."""
+    image = runtime.image(reference)
+    return image.labels[LEFT_OUT].split(",") if image is not None and image.labels.get(LEFT_OUT) else []
 
 
 def code_of(proof: Proof) -> dict[str, object]:
@@ -145,14 +183,11 @@ def main() -> None:
     runtime = connect(None)
     result: dict[str, object] = {"images": [figures(name, runtime) for name in options.target]}
     if options.before is not None:
-        (first,) = (one for one in targets().rows if one.name == options.target[0])
-        cold = builds(first.tag)["cold"]
+        cold = builds(row_of(options.target[0]).tag)["cold"]
         result["profile"] = {"before": profile_figures(ninja_profile(options.before)), "after": profile_figures(cold)}
     if options.record:
         record.write("builds", result)
     else:
-        import json
-
         print(json.dumps(result, indent=2))
 
 

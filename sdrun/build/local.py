@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdrun.core.engine import Engine, PathSource
-from sdrun.core.target import Target
+from sdrun.core.target import PRUNED_ENGINE, Target
 from sdrun.errors import UsageProblem
 
 LOCAL = "local"
 FULL = "full"
-PRUNED = "pruned"
 
 
 def with_local_source(target: Target, engine: Engine, folder: Path) -> tuple[Target, Engine]:
@@ -57,7 +56,7 @@ def pruned(target: Target, engine: Engine) -> tuple[Target, Engine]:
             f"{toolchain.kind} has no static libraries of CUDA {toolchain.toolkit} to prune",
             "Name another with --toolchain or --toolkit, or build without --pruned.",
         )
-    named = replace(engine, name=f"{engine.name}-{PRUNED}")
+    named = replace(engine, name=f"{engine.name}{PRUNED_ENGINE}")
     return replace(target, engine=named.name, pruned=True), named
 
 

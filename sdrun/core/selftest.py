@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from sdrun.core.target import PRUNED_ENGINE
+
 Backend = Literal["cpu", "cuda"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 CHANNELS = 3  # red, green, blue; a byte each
@@ -74,10 +76,13 @@ class Suite:
     recorded: Mapping[str, str]
 
     def stranger(self, engine: str) -> str:
-        """Why the pictures say nothing about this engine: another one may rightly draw others. Empty for the recorded one."""
+        """Why the pictures say nothing about this engine: another one may rightly draw others. Empty for the recorded one, its
+        libraries pruned or not."""
         known = self.recorded.get("engine", "")
         return (
-            "" if engine == known else f"the recorded pictures are of the engine {known}, the image has {engine or 'another'}"
+            ""
+            if engine.removesuffix(PRUNED_ENGINE) == known
+            else f"the recorded pictures are of the engine {known}, the image has {engine or 'another'}"
         )
 
 

@@ -14,6 +14,7 @@ from sdrun.core.version import CudaVersion, DriverVersion
 _ID = re.compile(r"cu([0-9]{2})([0-9]{1,2})-(?:sm([0-9]{2,3}[af]?)|multi)")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 PRUNED_LIBRARY = "libsdrun-cublas.so"
+PRUNED_ENGINE = "-pruned"  # behind the engine's name where `sdrun build --pruned` made the image: the engine is the same
 MAX_ALTERNATIVES = 1000  # a selector is typed by hand; nested braces multiply, and nobody means more than this
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sdrun.build.client import find_client
+from sdrun.build.image import save_image
 from sdrun.catalog.engines import engines
 from sdrun.core import labels
 from sdrun.core.index import IndexImage
@@ -165,6 +168,18 @@ def layers(runtime: ContainerRuntime, image: LocalImage) -> list[str]:
     argv = find_client(runtime.name).argv("image", "inspect", "--format", "{{json .RootFS.Layers}}", image.id)
     found: list[str] = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
     return found
+
+
+def test_only_the_last_layer_has_the_engines_date(image: LocalImage, runtime: ContainerRuntime, tmp_path: Path) -> None:
+    """Folders included: whatever a builder's clock says, the layers below are the same."""
+    save_image(image, tmp_path / "image.tar", runtime)
+    with tarfile.open(tmp_path / "image.tar") as archive:
+        (row,) = json.load(archive.extractfile("manifest.json") or io.BytesIO())
+        dates = []
+        for name in row["Layers"]:
+            with tarfile.open(fileobj=archive.extractfile(name)) as layer:
+                dates.append({(member.mtime, member.uid, member.gid) for member in layer})
+    assert dates == [{(0, 0, 0)}, {(engines()["sdcpp-90e87bc"].epoch, 0, 0)}]
 
 
 def test_another_revision_changes_the_last_layer_alone(toy: Callable[[str], Path], runtime: ContainerRuntime) -> None:

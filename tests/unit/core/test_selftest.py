@@ -117,7 +117,9 @@ def test_a_failure_among_families_that_all_passed_is_a_puzzle() -> None:
     assert not finding.sound
 
 
-@pytest.mark.parametrize(("engine", "words"), [("e1", ""), ("e2", "the image has e2"), ("", "the image has another")])
+@pytest.mark.parametrize(
+    ("engine", "words"), [("e1", ""), ("e1-pruned", ""), ("e2", "the image has e2"), ("", "the image has another")]
+)
 def test_pictures_of_one_engine_say_nothing_about_another(engine: str, words: str) -> None:
     suite = Suite("m", "p", 1, 64, 1, {}, (), {"engine": "e1"})
     assert suite.stranger(engine).endswith(words)
