@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sdrun.cli.console import Console, own_arguments, printable, stopped
+from sdrun.cli.helptext import WIDTH, speak_plainly
 from sdrun.cli.quickvalues import spare_adapters
 from sdrun.cli.verbs import PANELS, VERBS
 from sdrun.errors import Interrupted, SdrunError, UsageProblem
@@ -70,7 +71,9 @@ def _print_version(wanted: bool) -> None:
 
 
 def _program() -> typer.Typer:
-    app = typer.Typer(cls=VerbGroup, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+    app = typer.Typer(
+        cls=VerbGroup, no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"max_content_width": WIDTH}
+    )
 
     @app.callback()
     def program(
@@ -95,6 +98,7 @@ def main() -> int:
     printable()
     try:
         spare_adapters()
+        speak_plainly()
         code = _program()(standalone_mode=False, prog_name="sdrun")
         if code == Interrupted.exit_code:  # what typer makes of a KeyboardInterrupt; ours is an error with its own words
             return stopped(own)
@@ -104,6 +108,7 @@ def main() -> int:
         return error.exit_code
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message())
             return 2
         console.error(UsageProblem(error.format_message(), _usage_remedy(own, error), id="usage"))
         return 2

@@ -20,7 +20,7 @@ def test_help_names_every_verb_and_imports_none() -> None:
         "from sdrun.cli.main import main\n"
         "rc = main()\n"
         f"loaded = [m for m in sys.modules if m in {[f'sdrun.cli.{verb}' for verb in VERBS]!r}]\n"
-        "heavy = [m for m in ('docker', 'yaml', 'jinja2', 'pynvml', 'requests') if m in sys.modules]\n"
+        "heavy = [m for m in ('docker', 'yaml', 'jinja2', 'pynvml', 'requests', 'pydantic', 'rich') if m in sys.modules]\n"
         "sys.exit(f'{rc} {loaded} {heavy}' if rc or loaded or heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -35,6 +35,25 @@ def test_every_verb_loads_and_has_help(verb: str) -> None:
     done = run(verb, "--help")
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
+
+
+def test_help_is_plain_text_under_the_headings_of_the_options() -> None:
+    text = run("generate", "--help").stdout
+    assert text.startswith("Usage: sdrun generate [OPTIONS]")
+    places = [text.index(f"\n{heading}:\n") for heading in ("Arguments", "Options", "Picture", "Where it runs")]
+    assert places == sorted(places)
+    assert places[2] < text.index("--steps <int>") < places[3] < text.index("--allow-cpu")
+    assert "[required]" in text
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("group", [[], ["fleet"], ["models"]])
+def test_a_group_alone_prints_its_help(group: list[str]) -> None:
+    alone, asked = run(*group), run(*group, "--help")
+    assert (alone.returncode, asked.returncode) == (2, 0)
+    assert alone.stdout == asked.stdout != ""
+    assert alone.stderr == ""
 
 
 def test_version_is_one_line() -> None:
