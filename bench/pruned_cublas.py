@@ -80,7 +80,7 @@ def link(libraries: Path, archs: str, folder: Path, major: str, calls: Sequence[
 
 
 def compressed(file: Path) -> dict[str, int]:
-    """By zstd at the levels of interest and the logarithm of its window; nothing where the module zstandard is not installed."""
+    """By zstd at some levels and with the logarithm of its window; nothing where the module zstandard is missing."""
     try:
         import zstandard
     except ImportError:
