@@ -2,9 +2,9 @@
 
     python bench/shapes_bare.py SD_CLI [--runs 5] [--device NAME] [--name NAME]
 
-Each run is a process of its own, 256x256, 8 steps. `wall` is the whole process; `sampling` and `picture` (text, sampling and
 Each run is a process of its own, 256x256, 8 steps. `wall` is the whole process; `sampling` and `picture` (text, sampling,
-decoding) are what the engine says of itself: the rest is starting, on a GPU mostly CUDA, and loading. The first run, which finds
+decoding) are what the engine says of itself: the rest is starting, on a GPU mostly CUDA, and loading. The first run finds its
+files on the disk and stands by itself. The pictures must be the same, byte for byte.
 """
 
 from __future__ import annotations
