@@ -4,7 +4,8 @@ replays.
     python bench/control_images.py                     builds all of CONTROLS with the local Docker, as sdrun-control:<name>
     python bench/control_images.py 89 75ptx-86         builds these
     python bench/control_images.py --render DIR 89     writes the build context alone, without the engine's sources
-    python bench/control_images.py --save FILE         also writes one tar (docker save) of all that were named
+    python bench/control_images.py --save FILE         also writes one tar of all that were named, for `docker load` where the
+                                                       model is there already: it holds the engines' layers alone
 
 Each is the target cu124-sm90 with another list in CMAKE_CUDA_ARCHITECTURES, with the labels and the guard's table that follow
 from that list, and otherwise the text that `sdrun render cu124-sm90` writes: so all layers but the engine's are shared with it,
@@ -14,9 +15,11 @@ cuBLAS for 9.0 among them. What the finished programs hold is read back; an imag
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -161,6 +164,39 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
 
 
+def save(references: Sequence[str], model: str, file: Path, client: BuildClient) -> None:
+    """`docker save` of `references` into `file`, without the layers that begin `model`: `docker load` reads a layer only where
+    it has none of that content on top of the same ones."""
+    known = _layers(model, client)
+    with tempfile.TemporaryDirectory(dir=_folder(file.parent), prefix=".control-") as name:
+        whole = Path(name) / "whole.tar"
+        with whole.open("wb") as out:
+            subprocess.run(client.argv("save", *references), check=True, stdout=out, env=client.environment())
+        with tarfile.open(whole) as tar, tarfile.open(Path(name) / "part.tar", "w", format=tarfile.PAX_FORMAT) as part:
+            images = json.loads(_content(tar, "manifest.json"))
+            shared: set[str] = set()
+            for image in images:
+                own = json.loads(_content(tar, image["Config"]))["rootfs"]["diff_ids"]
+                count = next((i for i, pair in enumerate(zip(own, known, strict=False)) if pair[0] != pair[1]), len(known))
+                shared |= set(image["Layers"][:count])
+            for member in tar.getmembers():
+                if member.name not in shared:
+                    part.addfile(member, tar.extractfile(member) if member.isfile() else None)
+        (Path(name) / "part.tar").replace(file)
+
+
+def _content(tar: tarfile.TarFile, name: str) -> bytes:
+    found = tar.extractfile(name)
+    assert found is not None  # both are plain files
+    return found.read()
+
+
+def _layers(reference: str, client: BuildClient) -> list[str]:
+    argv = client.argv("image", "inspect", "--format", "{{json .RootFS.Layers}}", reference)
+    layers: list[str] = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+    return layers
+
+
 def _folder(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     return path
@@ -191,8 +227,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     built = [build(control, client, runtime, options.jobs) for control in wanted]
     print("\n".join(built))
     if options.save is not None:
-        with options.save.open("wb") as file:
-            subprocess.run(client.argv("save", *built), check=True, stdout=file, env=client.environment())
+        model = next(row for row in targets().rows if row.name == MODEL)
+        save(built, f"sdrun:{model.tag}", options.save.absolute(), client)
 
 
 if __name__ == "__main__":
