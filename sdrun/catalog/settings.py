@@ -16,7 +16,7 @@ from sdrun.core.setting import Evidence, How, Setting
 from sdrun.resources import images_dir
 
 _KEYS = ("name", "title", "options", "implied_by", "families", "evidence")
-_EVIDENCE = ("capability", "how", "faster", "apart", "source")
+_EVIDENCE = ("capability", "how", "faster", "apart", "source", "result")
 
 
 @cache
@@ -62,7 +62,7 @@ def _evidence(file: YamlFile, row: Fields, known: dict[ComputeCapability, Eviden
         raise Malformed(row.key("faster" if faster is None else "apart"), "is missing: it was measured")
     if how == "documented" and (faster is not None or apart is not None):
         raise Malformed(row.key("faster" if apart is None else "apart"), "must be left out: it was not measured")
-    return capability, Evidence(cast("How", how), row.text("source"), faster, apart)
+    return capability, Evidence(cast("How", how), row.text("source"), faster, apart, row.find("result", str))
 
 
 def _faster(file: YamlFile, row: Fields) -> tuple[float, float] | None:

@@ -15,12 +15,14 @@ How = Literal["measured", "documented"]
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What speaks for a setting on one capability. `faster`: the least and the greatest gain that was seen, as the ratio of
-    steps a second; `apart`: the mean difference of pictures with and without it, of 255. None where nothing was measured."""
+    steps a second; `apart`: the mean difference of pictures with and without it, of 255. None where nothing was measured.
+    `result`: the file in bench/results with the figures, where there is one."""
 
     how: How
     source: str
     faster: tuple[float, float] | None = None
     apart: float | None = None
+    result: str | None = None
 
     @property
     def gain(self) -> str:

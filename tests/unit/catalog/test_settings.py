@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,9 +13,11 @@ from sdrun.catalog.cuda import load_cuda_facts
 from sdrun.catalog.engines import engines
 from sdrun.catalog.families import families
 from sdrun.catalog.settings import settings
+from sdrun.core.setting import Setting
 from sdrun.errors import BadConfiguration
 from sdrun.launch.fitting import WITH_FLASH
 
+RESULTS = Path(__file__).parents[3] / "bench" / "results"
 GOOD = """
 settings:
 - name: flash
@@ -21,7 +26,7 @@ settings:
   implied_by: ["--fa"]
   families: [flux]
   evidence:
-  - {capability: "9.0", how: measured, faster: {least: 1.1, most: 1.2}, apart: 0.2, source: here}
+  - {capability: "9.0", how: measured, faster: {least: 1.1, most: 1.2}, apart: 0.2, source: here, result: speed.json}
   - {capability: "8.9", how: documented, source: there}
 """
 
@@ -54,6 +59,30 @@ def test_the_shipped_file() -> None:
         for evidence in setting.evidence.values():
             assert evidence.apart is None or evidence.apart < 1, "so much is another picture"
             assert evidence.how == "documented" or any(name in evidence.source for name in engines())
+
+
+def pairs(setting: Setting, rows: list[dict[str, Any]]) -> Iterator[tuple[float, float]]:
+    """The gain of each type and size, and how far its picture is from the one without."""
+    engine = rows[0]["engine"]
+    alone = {row["options"]: {} for row in rows}
+    for row in rows:
+        if row["engine"] == engine and not row["env"] and "steps_per_s" in row:
+            alone[row["options"]][row["type"], row["size"], row["steps"]] = row
+    for case, row in alone[" ".join(setting.options)].items():
+        if case in alone[""]:
+            yield row["steps_per_s"]["median"] / alone[""][case]["steps_per_s"]["median"], row["difference_mean"]
+
+
+@pytest.mark.parametrize("setting", settings(), ids=lambda setting: setting.name)
+def test_the_figures_are_those_that_were_measured(setting: Setting) -> None:
+    for evidence in setting.evidence.values():
+        if evidence.result is None:
+            continue
+        document = json.loads((RESULTS / evidence.result).read_text(encoding="utf-8"))
+        found = list(pairs(setting, document["figures"]["rows"]))
+        gains = sorted(round(gain, 2) for gain, _ in found)
+        assert evidence.faster == (gains[0], gains[-1])
+        assert evidence.apart == max(round(apart, 2) for _, apart in found)
 
 
 def test_a_good_file(tmp_path: Path) -> None:
