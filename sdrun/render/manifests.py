@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sdrun.core import jit
 from sdrun.core.lock import LockedClass
 from sdrun.core.reference import Reference
 from sdrun.core.workload import Cluster, Workload, shares
@@ -17,7 +18,6 @@ START_MINUTES = 30
 MODELS_FOLDER, OUT_FOLDER = "/srv/sdrun/models", "/srv/sdrun/out"
 _RAM_BESIDE_MODEL_MIB = 2048  # what the engine takes beside the weights it holds in RAM (bench/results/fit_h100.json)
 _UNKNOWN_MODEL_MIB = 14336
-_JIT = {"CUDA_CACHE_DISABLE": "0", "CUDA_CACHE_PATH": "/jit"}  # what the driver compiled is kept
 _OBJECTS = {"server": "sdrun-server", "job": "sdrun-job", "prompts": "sdrun-prompts"}
 
 
@@ -80,6 +80,7 @@ def kubernetes(classes: Sequence[Placed], load: Workload, cluster: Cluster, labe
             "arguments": load.by_class.get(row.name),
             "repository": str(pinned.repository),
             "digest": pinned.digest,
+            "jit": jit.environment() if row.code_path == "ptx-jit" else {},
         }
         folder = f"overlays/{row.name}"
         files[f"{folder}/kustomization.yaml"] = _text("overlay-kustomization", own)
@@ -109,6 +110,8 @@ def _shared(load: Workload) -> dict[str, Any]:
         "start_minutes": START_MINUTES,
         "memory_mib": (load.model_mib or _UNKNOWN_MODEL_MIB) + _RAM_BESIDE_MODEL_MIB,
         "picker": _picker(load.program),
+        "jit_folder": jit.FOLDER,
+        "jit_mib": 2 * jit.MAX_BYTES >> 20,  # above what the driver keeps: a pod whose volume is full is thrown out
     }
 
 
@@ -141,8 +144,9 @@ def _host(row: LockedClass, load: Workload, limits: Limits) -> dict[str, Any]:
     return _shared(load) | {
         "row": row,
         "arguments": load.by_class.get(row.name, load.arguments),
-        "variables": {**load.environment, **(_JIT if row.code_path == "ptx-jit" else {})},
+        "variables": {**load.environment, **(jit.environment() if row.code_path == "ptx-jit" else {})},
         "unit": _OBJECTS[load.kind],
+        "digest": Reference.parse(row.image.image).digest,
         "pids_limit": limits.pids,
         "stack_bytes": limits.stack_bytes,
         "tmpfs": limits.tmpfs,

@@ -156,8 +156,12 @@ def test_compiled_code_is_kept_where_the_driver_compiles(tmp_path: Path, lock: L
     pod = servers["sdrun-server-cc100-r580"]["spec"]["template"]["spec"]
     environment = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
     assert (environment["CUDA_CACHE_DISABLE"], environment["CUDA_CACHE_PATH"]) == ("0", "/jit")
-    assert {"name": "jit", "emptyDir": {"sizeLimit": "4Gi"}} in pod["volumes"]
-    assert "/models" in {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert {"name": "jit", "emptyDir": {"sizeLimit": "2048Mi"}} in pod["volumes"]
+    assert int(environment["CUDA_CACHE_MAXSIZE"]) < 2048 << 20  # a pod that fills its volume is thrown out
+    assert {"/models", "/jit"} <= {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    native = servers["sdrun-server-cc89-r550"]["spec"]["template"]["spec"]
+    assert {"name": "CUDA_CACHE_DISABLE", "value": "1"} in native["containers"][0]["env"]
+    assert "/jit" not in {mount["mountPath"] for mount in native["containers"][0]["volumeMounts"]}
 
 
 def said_by(words: list[str]) -> list[str]:
@@ -258,11 +262,16 @@ def test_docker_compose_reads_it(tmp_path: Path, lock: Lock, kind: Any, name: st
     path.write_text(written[f"{name}/compose.yaml"])
     argv = [program("docker-compose"), "-f", str(path), "config", "--format", "json"]
     places = {"SDRUN_MODELS": "/srv/models", "SDRUN_OUT": "/srv/out", "PATH": os.environ.get("PATH", "")}
+    places |= {"SDRUN_JIT": "/srv/jit"} if name == "cc100-r580" else {}
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=places)
     assert (done.returncode, done.stderr) == (0, "")
     engine = json.loads(done.stdout)["services"]["engine"]
     assert engine["image"].startswith("registry.example/team/sdrun@sha256:")
     assert (engine["read_only"], engine["cap_drop"], engine["init"]) == (True, ["ALL"], True)
+    compiled = [volume for volume in engine["volumes"] if volume["target"] == "/jit"]
+    assert [(volume["type"], volume["source"]) for volume in compiled] == [("bind", "/srv/jit")] * (name == "cc100-r580")
+    assert engine["environment"]["CUDA_CACHE_DISABLE"] == ("0" if compiled else "1")
+    assert ("CUDA_CACHE_MAXSIZE" in engine["environment"]) == bool(compiled)
     (device,) = engine["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], device["count"], device["capabilities"]) == ("nvidia", 1, ["gpu"])
     if kind == "server":
@@ -304,6 +313,9 @@ def test_quadlet_reads_it(tmp_path: Path, lock: Lock, prompt: str | None) -> Non
         "nvidia.com/gpu=all",
     ):
         assert word in line, word
+    digest = next(row for row in lock.classes if row.name == "cc100-r580").image.image.partition("sha256:")[2]
+    assert f"sdrun-{kind}-jit-{digest[:12]}:/jit" in line
+    assert "CUDA_CACHE_PATH=/jit" in line
     if prompt is not None:
         assert unit_word(prompt.replace("$", "$$")) in line
         assert "--network none" in line
