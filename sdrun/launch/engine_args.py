@@ -8,64 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdrun.catalog.engine_options import engine_options
 from sdrun.core.model import ModelFiles
 from sdrun.errors import UsageProblem
 from sdrun.launch.request import Request
 from sdrun.runtime.protocol import ContainerSpec, GpuRequest, Mount
 
 OUTPUT_FOLDER = "/out"
-# Role of a model file -> option of sd-cli (examples/common/common.cpp at 90e87bc). A value that begins with a dash is safe:
-# its parser takes the word after an option whatever it looks like.
-ROLE_OPTIONS: Mapping[str, str] = {
-    "model": "--model",
-    "diffusion": "--diffusion-model",
-    "llm": "--llm",
-    "tae": "--tae",
-    "vae": "--vae",
-    "clip_l": "--clip_l",
-    "clip_g": "--clip_g",
-    "t5xxl": "--t5xxl",
-}
-# Options of the engine that name a file or folder to read: what stands after `--` is mounted like the model's files.
-_PATH_OPTIONS = frozenset(
-    {"--clip_vision", "--llm_vision", "--qwen2vl_vision", "--high-noise-diffusion-model", "--control-net", "--embd-dir"}
-    | {"--serve-html-path"}
-    | {"--lora-model-dir", "--hires-upscalers-dir", "--photo-maker", "--upscale-model", "--end-img", "--mask"}
-    | {"--control-image", "--control-video", "--pm-id-images-dir", "--pm-id-embed-path", "-r", "--ref-image"}
-    | {"--qwen2vl", "--taesd", *ROLE_OPTIONS.values()}
-)
-# Options that would take the run out of sdrun's hands: where the picture goes, what kind of run it is. A server knows those of
-# a picture only as defaults for requests that say nothing (a seed), or not at all.
-_OWN_SERVER_OPTIONS: Mapping[str, str] = {
-    "-l": "--host",
-    "--listen-ip": "--host",
-    "--listen-port": "--port",
-    "-m": "--model",
-    "-h": "",
-    "--help": "",
-    "--version": "",
-}
-_OWN_OPTIONS: Mapping[str, str] = {
-    "-o": "--output",
-    "--output": "--output",
-    "--output-begin-idx": "--batch",
-    "-b": "--batch",
-    "--batch-count": "--batch",
-    "-p": "--prompt",
-    "--prompt": "--prompt",
-    "-i": "--init",
-    "--init-img": "--init",
-    "-m": "--model",
-    "-M": "",
-    "--mode": "",
-    "--preview": "",
-    "-s": "--seed",
-    "--seed": "--seed",
-    "-h": "",
-    "--help": "",
-    "--version": "",
-    "--preview-path": "",
-}
 _ENVIRONMENT: Mapping[str, str] = {
     "HOME": "/tmp",
     "GGML_NO_BACKTRACE": "1",  # on abort ggml would fork a debugger; there is none in the image
@@ -96,7 +45,7 @@ def read_by_engine(request: Request, model: ModelFiles, chosen: Sequence[str] = 
     for role, path in model.files.items():
         target = f"/models/{role}/{path.name}"
         mounts.append(Mount(path.resolve(), target))
-        arguments += [ROLE_OPTIONS[role], target]
+        arguments += [engine_options().roles[role], target]
     if request.init is not None:
         target = f"/inputs/init/{request.init.name}"
         mounts.append(Mount(request.init.resolve(), target))
@@ -141,7 +90,8 @@ def settings(request: Request) -> list[str]:
 def passed_through(arguments: Sequence[str], *, serves: bool = False) -> tuple[list[str], list[Mount]]:
     """The engine arguments with host paths turned into mounted ones. Raises UsageProblem for an option that sdrun itself sets
     and for a path that is not there. `serves`: they are for the engine's server."""
-    reserved = _OWN_SERVER_OPTIONS if serves else _OWN_OPTIONS
+    known = engine_options()
+    reserved = known.reserved["server" if serves else "cli"]
     words: list[str] = []
     mounts: list[Mount] = []
     rest = iter(arguments)
@@ -151,7 +101,7 @@ def passed_through(arguments: Sequence[str], *, serves: bool = False) -> tuple[l
             remedy = f"Use sdrun's own {own}, before the --." if own else "Leave it out."
             raise UsageProblem(f"the engine argument {word} cannot be passed on", remedy)
         words.append(word)
-        if word in _PATH_OPTIONS and (value := next(rest, None)) is not None:
+        if word in known.reads and (value := next(rest, None)) is not None:
             path = Path(value)
             with suppress(RuntimeError):  # a tilde that is nobody's is a name like any other
                 path = path.expanduser()

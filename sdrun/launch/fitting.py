@@ -9,12 +9,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from sdrun.catalog.engine_options import engine_options
 from sdrun.core.fileset import FileSet
 from sdrun.core.fit import FLASH, OPTIONS, Fit, Misfit, Needs, Peak, Room, fit, largest_size, peak, size
 from sdrun.core.model import ModelFiles
 from sdrun.core.needs import MIB, needs
 from sdrun.errors import NotEnoughMemory
-from sdrun.launch.engine_args import ROLE_OPTIONS
 from sdrun.launch.request import Request
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def checked(request: Request, model: ModelFiles) -> FileSet:
 
 def named_files(arguments: tuple[str, ...]) -> Mapping[str, Path]:
     """The files that engine arguments give for parts of a model, by role."""
-    roles = {option: role for role, option in ROLE_OPTIONS.items()} | {"--taesd": "tae", "--qwen2vl": "llm"}
+    roles = engine_options().files
     return {roles[option]: Path(value).expanduser() for option, value in pairwise(arguments) if option in roles}
 
 

@@ -13,9 +13,9 @@ import pytest
 from fabricated import shapes
 from fabricated.sparse import Shape, write
 
+from sdrun.catalog.engine_options import engine_options
 from sdrun.core.model import ModelFiles
 from sdrun.errors import UsageProblem
-from sdrun.launch.engine_args import ROLE_OPTIONS
 from sdrun.models import tiny
 from sdrun.models.family import check_file_set
 
@@ -54,7 +54,7 @@ def run(image: str, files: ModelFiles, out: Path) -> int:
     argv = ["docker", "run", "--rm", "--network=none", f"--user={os.getuid()}:{os.getgid()}", "--env=GGML_NO_BACKTRACE=1"]
     mounts = {path.parent for path in files.files.values()}
     argv += [*(f"--volume={folder}:{folder}:ro" for folder in mounts), f"--volume={out}:/out", image]
-    argv += [word for role, path in files.files.items() for word in (ROLE_OPTIONS[role], str(path))]
+    argv += [word for role, path in files.files.items() for word in (engine_options().roles[role], str(path))]
     argv += ["-p", "a cat", "-W", "64", "-H", "64", "--steps", "1", "--cfg-scale", "1", "-o", "/out/picture.png"]
     return subprocess.run(argv, capture_output=True, check=False, timeout=120).returncode
 
