@@ -22,6 +22,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -178,8 +179,10 @@ def drawn(case: Case, engine: Engine, weights: Path, out: Path, meter: Meter | N
     words += ["-W", str(case.size), "-H", str(case.size), "--steps", str(case.steps), *case.options.split()]
     argv, environ = engine.command([*words, "-o", str(picture)], dict(case.env), weights, out)
     begin = time.monotonic()
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ)
-    timer = threading.Timer(LIMIT_S, process.kill)
+    process = subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ, start_new_session=True
+    )  # a session of its own: what a wrapper started ends with it
+    timer = threading.Timer(LIMIT_S, os.killpg, (process.pid, signal.SIGTERM))
     timer.start()
     log, seen, started = followed(process)
     code = process.wait()
