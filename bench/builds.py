@@ -23,7 +23,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import record
 
@@ -38,6 +38,7 @@ from sdrun.catalog.targets import targets
 from sdrun.core.labels import LEFT_OUT
 from sdrun.core.target import Target
 from sdrun.registry.archive import Compression, pack
+from sdrun.registry.upload import LocalBlob
 from sdrun.resources import cache_root
 from sdrun.runtime import connect
 from sdrun.runtime.protocol import ContainerRuntime
@@ -54,6 +55,8 @@ GROUPS = (
     ("stable-diffusion.cpp", ""),
 )
 LIBRARIES = ("libcublas", "libcudart", "libsdrun-cublas")
+# Layers that were packed already, by what they hold: several images share them.
+WEIGHED: dict[Compression, dict[str, LocalBlob]] = {one: {} for one in get_args(Compression)}
 PARTS = {3: ("base", "toolkit", "engine"), 2: ("base", "engine")}  # what the layers are, as templates/Dockerfile.j2 stacks them
 
 
@@ -119,7 +122,9 @@ def sizes(reference: str, runtime: ContainerRuntime) -> dict[str, object]:
 
 def layers(archive: Path, folder: Path) -> dict[str, object]:
     """What each layer of a saved image weighs: its tar file, and packed as it is published."""
-    packed = {compression: pack(archive, folder, compression) for compression in get_args(Compression)}
+    packed = {one: pack(archive, folder, one, WEIGHED[one].get) for one in get_args(Compression)}
+    for one, image in packed.items():
+        WEIGHED[one].update(zip(image.diff_ids, image.layers, strict=True))
     with tarfile.open(archive) as tar:
         (row,) = json.load(tar.extractfile("manifest.json") or io.BytesIO())
         plain = [(tar.extractfile(name) or io.BytesIO()).seek(0, io.SEEK_END) for name in row["Layers"]]
@@ -143,6 +148,7 @@ def figures(name: str, runtime: ContainerRuntime) -> dict[str, object]:
     reference = f"sdrun:{row.tag}"
     target, proof = verify(reference, runtime)
     found = builds(row.tag)
+    left_out = left_out_of(reference, runtime)
     return {
         "target": name,
         "toolkit": str(target.toolkit or ""),
@@ -155,15 +161,30 @@ def figures(name: str, runtime: ContainerRuntime) -> dict[str, object]:
         "pull_bytes": proof.transfer_bytes,
         "unpacked_bytes": proof.unpacked_bytes,
         **sizes(reference, runtime),
-        "left_out": left_out(reference, runtime),
+        "left_out": left_out,
+        **compiles_before(name),
         **{
-            kind: {"cpu_minutes": round(one.cpu_seconds / 60, 2), "hits": one.hits, "misses": one.misses}
+            kind: {"cpu_minutes": round(one.cpu_seconds / 60, 2), "hits": one.hits, "misses": one.misses, "left_out": left_out}
             for kind, one in found.items()
         },
     }
 
 
-def left_out(reference: str, runtime: ContainerRuntime) -> list[str]:
+def compiles_before(name: str) -> dict[str, object]:
+    """What an earlier record says of a target's compiles, with what was left out then: logs are not kept for long."""
+    rows: list[dict[str, Any]] = earlier().get("images", [])
+    before: dict[str, Any] = next((row for row in rows if row["target"] == name), {})
+    return {kind: {"left_out": before["left_out"], **before[kind]} for kind in ("cold", "warm") if kind in before}
+
+
+def earlier() -> dict[str, Any]:
+    """The figures that were recorded last."""
+    file = record.out_folder() / "builds.json"
+    figures: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["figures"] if file.exists() else {}
+    return figures
+
+
+def left_out_of(reference: str, runtime: ContainerRuntime) -> list[str]:
     """The parts that the image says it does without."""
     image = runtime.image(reference)
     return image.labels[LEFT_OUT].split(",") if image is not None and image.labels.get(LEFT_OUT) else []
@@ -182,6 +203,8 @@ def main() -> None:
     options = parser.parse_args()
     runtime = connect(None)
     result: dict[str, object] = {"images": [figures(name, runtime) for name in options.target]}
+    if "profile" in earlier():
+        result["profile"] = earlier()["profile"]
     if options.before is not None:
         cold = builds(row_of(options.target[0]).tag)["cold"]
         result["profile"] = {"before": profile_figures(ninja_profile(options.before)), "after": profile_figures(cold)}
