@@ -15,6 +15,7 @@ from sdrun.launch.choosing import local_index
 from sdrun.launch.diagnosis import LogReader, diagnose, diagnose_runtime
 from sdrun.launch.doctor.check import Outcome, fail, failed_by, ok, skip, warn
 from sdrun.launch.doctor.surroundings import Surroundings, policy
+from sdrun.launch.jitcache import entry_of
 from sdrun.runtime.protocol import ContainerSpec, GpuRequest
 
 CDI_REMEDY = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
@@ -88,8 +89,17 @@ def image(around: Surroundings) -> Outcome:
     runner_up = f"then {_named(second)}" if isinstance(second, Plan) else "no other would run"
     seen = f"{_named(answer)}, {runner_up}"
     if answer.code_path == "ptx-jit":
-        return warn(f"{seen}; the driver compiles it on the first run", "sdrun resolve --explain (says which image to build)")
+        return warn(f"{seen}; {_compiled(around, answer)}", "sdrun resolve --explain (says which image to build)")
     return ok(seen)
+
+
+def _compiled(around: Surroundings, plan: Plan) -> str:
+    """What there is of the code that the driver compiles for the plan."""
+    local = around.local_image(plan.image)
+    entry = entry_of(plan, around.host(), local.id if local is not None else plan.image, around.cache)
+    if entry is None or entry.left == 0:
+        return "the driver compiles it on the first run"
+    return f"what the driver compiled of it is kept: {entry.left / 1e6:.0f} MB in {entry.folder}"
 
 
 def _named(plan: Plan) -> str:

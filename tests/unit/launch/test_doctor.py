@@ -253,6 +253,21 @@ class TestImage:
     def test_jit_is_said(self, around) -> None:
         assert containers.image(around(published=published(row("cu124-multi", "12.4", (), ("80",))))).status == "warn"
 
+    def test_compiled_code_is_told_where_it_is(self, around) -> None:
+        image = f"r/sdrun@sha256:{'a' * 64}"
+        surroundings = around(published=published(row("cu124-sm80", "12.4", (), ("80",), image=image)))
+        outcome = containers.image(surroundings)
+        assert "the driver compiles it on the first run" in outcome.seen
+        folder = surroundings.cache / "jit" / f"580.159.04-cc9.0-{'a' * 64}"
+        (folder / "cache").mkdir(parents=True)
+        with (folder / "cache" / "code").open("wb") as code:
+            code.truncate(41_000_000)
+        assert containers.image(surroundings) == outcome  # no run has ended well
+        (folder / "record.json").write_text("{}")
+        told = containers.image(surroundings)
+        assert (told.status, told.remedy) == ("warn", outcome.remedy)
+        assert told.seen.endswith(f"what the driver compiled of it is kept: 41 MB in {folder}")
+
     def test_refusal_keeps_its_exit_code(self, around) -> None:
         outcome = containers.image(around(published=published(row("cu124-sm89", "12.4", ("89",)))))
         assert (outcome.status, outcome.exit_code) == ("fail", 4)
