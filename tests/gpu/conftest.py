@@ -73,7 +73,7 @@ def stranger(local: list[LocalImage], host: dict[str, Any]) -> LocalImage:
         held = target_from_labels(image.labels)
         if held.sass and not held.ptx and not {str(arch.capability).partition(".")[0] for arch in held.sass} & majors:
             return image
-    pytest.skip("needs an image for another GPU: python bench/control_images.py 86, or sdrun build of another target")
+    pytest.skip("needs an image for another GPU: python bench/control_images.py 89, or sdrun build of another target")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,17 @@ _GONE_WITHIN = 15.0  # seconds: the daemon removes a container some time after i
 
 @dataclass(frozen=True)
 class Sdrun:
-    """The command line, run in `work` with logs of its own there and the further variables `extra`."""
+    """The command line, run in `work` with logs of its own there and the further variables `extra`; `code` is the checkout."""
 
     work: Path
     extra: Mapping[str, str] = field(default_factory=dict)
+    code: Path = ROOT
 
     @property
     def environ(self) -> dict[str, str]:
         """The user's own, less what leads elsewhere; sdrun is importable from any folder."""
         own = {name: value for name, value in os.environ.items() if name not in _LEADING}
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        path = os.pathsep.join(filter(None, (str(self.code), os.environ.get("PYTHONPATH"))))
         return {**own, "PYTHONPATH": path, "SDRUN_STATE_DIR": str(self.work / "state"), **self.extra}
 
     def argv(self, *words: str) -> list[str]:
@@ -58,7 +59,7 @@ class Sdrun:
 
     def pointed_to(self, **extra: str) -> Sdrun:
         """The same with further variables."""
-        return Sdrun(self.work, {**self.extra, **extra})
+        return replace(self, extra={**self.extra, **extra})
 
 
 def docker(*words: str, check: bool = True, timeout: float = 280) -> str:

@@ -39,7 +39,7 @@ def drawing(runtime: ContainerRuntime, image: str | None, folder: Path) -> Conta
     """The container that `sdrun generate` would start, told to compile no PTX; it writes x.png into `folder`."""
     request = Request("shapes", "a red circle", output=folder / "x.png", seed=1)
     wishes = Wishes(image=image)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("SDRUN_")}
+    environ = Sdrun(folder).environ
     prepared, _ = prepare(request, wishes, Fetching(pull=False), Listener(), lambda: runtime, environ)
     spec = prepared.spec(folder, "x.png", run_name())
     return replace(spec, environment={**spec.environment, **NO_JIT})
