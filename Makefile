@@ -11,7 +11,7 @@ TARGETS ?= cu124-sm89
 FROM_DEBIAN := docker-registry=usr/bin/docker-registry cosign=usr/bin/cosign \
 	docker-buildx=usr/libexec/docker/cli-plugins/docker-buildx podman=usr/libexec/podman/quadlet
 
-.PHONY: broken-engines shapes shapes-check quickstart test lint unit integration bench cuda clean runtime readme
+.PHONY: broken-engines shapes shapes-check quickstart test test-gpu lint unit integration bench bench-gpu cuda clean runtime readme
 
 quickstart:
 	@tools/quickstart.sh
@@ -34,6 +34,12 @@ unit: $(VENV)/.dev
 integration: $(VENV)/.dev runtime
 	$(BIN)/pytest -q -m integration
 
+# The whole way on this machine's NVIDIA GPU, with the image that is here for it (`make cuda TARGETS=...`), and the record of it in
+# bench/results/. What was skipped, and why, stands at the end. Without a network: python3 -m pytest tests/gpu -m gpu
+test-gpu: $(VENV)/.dev runtime
+	@tools/from-debian.sh $(BIN) docker-registry=usr/bin/docker-registry
+	$(BIN)/pytest -q -m gpu tests/gpu
+
 runtime:
 	@tools/container-runtime.sh
 
@@ -45,11 +51,16 @@ cuda: $(VENV)/.dev runtime
 bench: $(VENV)/.dev runtime
 	$(BIN)/sdrun build cpu
 	$(BIN)/python bench/startup.py
-	$(BIN)/python bench/overhead.py 10 --record
+	$(BIN)/python bench/overhead.py --runs 10 --record
 	$(BIN)/python bench/resolve.py --record
 	$(BIN)/python bench/fleet.py --record
 	$(BIN)/python bench/tiny_model.py
 	$(BIN)/python bench/downloads.py
+
+# What needs a GPU: `bench/gpu.py --list` names the parts, ONLY=part,part chooses some. OUT_DIR is where results go.
+bench-gpu: $(VENV)/.dev runtime
+	@tools/from-debian.sh $(BIN) docker-registry=usr/bin/docker-registry
+	$(BIN)/python bench/gpu.py $(if $(ONLY),--only $(ONLY))
 
 # Engines with one mistake each, and whether `sdrun selftest` names it; compiles one file and links for each.
 broken-engines: $(VENV)/.dev runtime

@@ -1,8 +1,12 @@
-"""The engine of an image without a container: its program with its own libraries, started by its own loader on this machine."""
+"""The engine of an image without a container: its program with its own libraries, started by its own loader on this machine.
+
+python bench/bare.py IMAGE FOLDER      leaves FOLDER/sd-cli, a script that starts it, for measurements that want a program
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -28,12 +32,17 @@ class Bare:
     root: Path
     program: Path
 
-    def argv(self, spec: ContainerSpec) -> list[str]:
-        """The command that does what the container does, with the host's paths."""
+    @property
+    def head(self) -> list[str]:
+        """The words that start the program."""
         loader = next(self.root / name for name in LOADERS if (self.root / name).exists())
         own = [str(self.root / name) for name in LIBRARIES if (self.root / name).is_dir()]
         search = ":".join([*own, *find_libraries(Path("/"), os.environ).folders])
-        return [str(loader), "--library-path", search, str(self.program), *(outside(word, spec) for word in spec.command)]
+        return [str(loader), "--library-path", search, str(self.program)]
+
+    def argv(self, spec: ContainerSpec) -> list[str]:
+        """The command that does what the container does, with the host's paths."""
+        return [*self.head, *(outside(word, spec) for word in spec.command)]
 
     def run(self, spec: ContainerSpec, further: Mapping[str, str], log: Path) -> float:
         """Seconds of one run in the container's own environment and `further`. Raises subprocess.CalledProcessError."""
@@ -67,5 +76,29 @@ def unpacked(image: LocalImage, folder: Path) -> Bare:
     return Bare(root, root / where.lstrip("/") / "sd-cli")
 
 
+def wrapped(image: LocalImage, folder: Path) -> Path:
+    """A script that starts the image's engine with the arguments it is given, so that one word names it."""
+    script = folder / "sd-cli"
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(unpacked(image, folder).head)} "$@"\n', encoding="utf-8")
+    script.chmod(0o755)
+    return script
+
+
 def _docker(*words: str) -> str:
     return subprocess.run(["docker", *words], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def main() -> None:
+    """Unpacks, and prints the script's path."""
+    from sdrun.runtime import connect
+
+    if len(sys.argv) != 3:
+        sys.exit("usage: bare.py IMAGE FOLDER")
+    runtime = connect("docker")
+    found = runtime.image(sys.argv[1]) or sys.exit(f"no image {sys.argv[1]} is here")
+    print(wrapped(found, Path(sys.argv[2]).resolve()))
+    runtime.close()
+
+
+if __name__ == "__main__":
+    main()

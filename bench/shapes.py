@@ -4,7 +4,7 @@
 
 Random prompts of every kind, the same for every type; the judge is models/shapes/judge.py. The evaluation of hundreds of
 pictures is models/shapes/measure.py, on the PyTorch twin; this one says that the engine agrees. Needs an engine image; without
-options for sdrun it draws on the CPU.
+options for sdrun it draws on the CPU. Recorded as shapes_cpu, or as shapes_<gpu> with its driver.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--types", nargs="+", choices=tuple(ARGUMENTS), default=["q4_0", "f16"])
     parser.add_argument("--model", default="shapes")
-    parser.add_argument("--name", default="shapes_cpu")
+    parser.add_argument("--name", help="of the result, instead of shapes_cpu or shapes_<gpu>")
     options, passed = parser.parse_known_args()
     figures: dict[str, object] = {"prompts": options.prompts, "seeds": options.seeds}
     device = ""
@@ -89,7 +89,8 @@ def main() -> None:
                 "command_seconds": _spread([drawn.seconds for drawn in drawings]),
                 "seconds_in_all": round(time.monotonic() - begin, 1),
             }
-    record.write(options.name, figures, device)
+    on_gpu = device != "cpu"
+    record.write(options.name or ("shapes" if on_gpu else "shapes_cpu"), figures, device, gpu=on_gpu)
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
