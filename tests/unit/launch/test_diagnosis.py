@@ -30,6 +30,13 @@ CUBLAS = (
     b"[ERROR] ggml_extend.hpp:69   -   current device: 0, in function ggml_cuda_op_mul_mat_cublas at .../ggml-cuda.cu:1418\n"
     b".../ggml-cuda.cu:98: CUDA error\n"
 )
+NO_IMAGE = (  # of code for 8.6 alone: detection and loading went well, the first kernel did not
+    b"[ERROR] ggml_extend.hpp:69   - ggml_cuda_compute_forward: GET_ROWS failed\n"
+    b"[ERROR] ggml_extend.hpp:69   - CUDA error: no kernel image is available for execution on the device\n"
+    b"[ERROR] ggml_extend.hpp:69   -   current device: 0, in function ggml_cuda_compute_forward at .../ggml-cuda.cu:2824\n"
+    b"[ERROR] ggml_extend.hpp:69   -   err\n"
+    b".../ggml-cuda.cu:98: CUDA error\n"
+)
 SAVED = b"[INFO ] main.cpp:437  - save result image 0 to '/out/a.png' (success)\n"
 
 
@@ -62,6 +69,14 @@ def test_a_kernel_missing_from_the_right_code_is_no_disagreement() -> None:
     assert "its kernel flash_attn_ext_f16 on NVIDIA H100 80GB HBM3" in verdict.message
     assert "code for compute capability 9.0" in verdict.message
     assert aborted(trap.replace(b": 900\n", b": 9001\n")).id == "host-device-mismatch"
+
+
+def test_code_of_another_major_alone() -> None:
+    loaded = b"[INFO ] stable-diffusion.cpp:856  - total params memory size = 825.61MB (VRAM 825.61MB, RAM 0.00MB)\n"
+    verdict = aborted(FOUND, DEVICE, loaded, NO_IMAGE)
+    assert (verdict.id, verdict.exit_code) == ("arch-missing", 9)
+    assert "no code that NVIDIA H100 80GB HBM3 (compute capability 9.0) can run" in verdict.message
+    assert "sdrun build '*-sm90'" in verdict.remedy
 
 
 def test_the_order_in_the_log_does_not_matter() -> None:
