@@ -1,8 +1,10 @@
-"""The README's table of targets: a row for each compute capability, a column for each toolkit line."""
+"""What is written into the README by a program, between two marks each: the table of targets, with a row for each compute
+capability and a column for each toolkit line, and the tables of what was measured (results.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,8 +17,10 @@ from sdrun.resources import templates_dir
 if TYPE_CHECKING:
     from jinja2 import Template
 
-BEGIN = "<!-- targets: written by `make readme` from images/ -->"
-END = "<!-- targets: end -->"
+TARGETS = "targets"
+_BLOCK = re.compile(
+    r"(<!-- (?P<name>[a-z-]+): written by `make readme` from [a-z/]+ -->\n).*?(<!-- (?P=name): end -->)", re.DOTALL
+)
 _GPUS = 3  # names a capability is known by; all of them stand in images/capabilities.yaml
 
 
@@ -38,13 +42,12 @@ class _Row:
     cells: tuple[tuple[str, ...], ...]
 
 
-def updated(text: str, rows: Sequence[Target], facts: CudaFacts) -> str:
-    """A README's text with the table between its two marks written anew. Raises ValueError where it does not have both."""
-    before, mark, rest = text.partition(f"{BEGIN}\n")
-    _, end, after = rest.partition(END)
-    if not (mark and end):
-        raise ValueError(f"lacks the line {BEGIN} or, behind it, {END}")
-    return f"{before}{mark}{target_table(rows, facts)}{end}{after}"
+def updated(text: str, table: Callable[[str], str]) -> str:
+    """A README's text with every block between two marks written anew; `table` gives the text of the block of that name, ending
+    with a line break. Raises ValueError where the table of targets has no block, and what `table` raises."""
+    if TARGETS not in [found["name"] for found in _BLOCK.finditer(text)]:
+        raise ValueError(f"lacks the line <!-- {TARGETS}: written by `make readme` from images/ --> or, behind it, its end")
+    return _BLOCK.sub(lambda found: f"{found[1]}{table(found['name'])}{found[3]}", text)
 
 
 def target_table(rows: Sequence[Target], facts: CudaFacts) -> str:

@@ -35,7 +35,7 @@ def buildx() -> list[str] | None:
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The project without its tests, with one row more."""
-    for folder in ("sdrun", "images", "templates", "tools"):
+    for folder in ("sdrun", "images", "templates", "tools", "bench/results"):
         shutil.copytree(TOP / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(TOP / "README.md", tmp_path)
     file = tmp_path / "images" / "targets.yaml"
@@ -88,7 +88,7 @@ def test_one_row(copy: Path) -> None:
 
 
 def test_the_readme_is_what_the_rows_say() -> None:
-    """Its table is written by `make readme`."""
+    """Its tables are written by `make readme`."""
     done = subprocess.run([sys.executable, TOP / "tools" / "readme.py", "--check"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -105,7 +105,24 @@ def test_a_drifted_readme_is_told(copy: Path) -> None:
         [sys.executable, "tools/readme.py"], cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.returncode, "README.md lacks the line" in done.stderr) == (1, True)
+    assert (done.returncode, "README.md: lacks the line" in done.stderr) == (1, True)
+
+
+def test_a_drifted_result_is_told(copy: Path) -> None:
+    """A measurement that was made anew, and the README as it was."""
+    environ = {**os.environ, "PYTHONPATH": str(copy)}
+    argv = [sys.executable, "tools/readme.py"]
+    subprocess.run(argv, cwd=copy, env=environ, check=True)
+    assert subprocess.run([*argv, "--check"], cwd=copy, env=environ, check=False).returncode == 0
+    builds = copy / "bench" / "results" / "builds.json"
+    document = json.loads(builds.read_text(encoding="utf-8"))
+    document["figures"]["images"][0]["unpacked_bytes"] += 1_000_000
+    builds.write_text(json.dumps(document), encoding="utf-8")
+    done = subprocess.run([*argv, "--check"], cwd=copy, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, "make readme" in done.stderr) == (1, True)
+    builds.unlink()
+    done = subprocess.run(argv, cwd=copy, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, "the table sizes cannot be written" in done.stderr) == (1, True)
 
 
 def test_names_are_one_each() -> None:
