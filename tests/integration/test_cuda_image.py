@@ -69,7 +69,7 @@ def test_verify(image: LocalImage) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    engines = {file["path"]: file for file in document["files"] if "sdrun" in file["path"]}
+    engines = {file["path"]: file for file in document["files"] if file["path"].startswith("usr/libexec/sdrun/")}
     expected = {
         f"{folder_of(variant)}/{name}".lstrip("/"): variant
         for variant in target_from_labels(image.labels).variants
