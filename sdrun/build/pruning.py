@@ -74,7 +74,7 @@ def _check_library(
 
 @contextmanager
 def _spooled(member: tar.Member) -> Iterator[FileSource]:
-    """A file of an archive that is being read, in a temporary one."""
+    """A member of an archive that is being read, in a temporary file."""
     with tempfile.TemporaryFile() as file:
         while data := member.body.read(_COPIED):
             file.write(data)

@@ -13,6 +13,8 @@ from sdrun.build.rootfs import open_rootfs
 from sdrun.core.target import PRUNED_LIBRARY
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage
 
+_PIECE = 1 << 20
+
 
 def pruned_library_of(image: LocalImage, runtime: ContainerRuntime) -> str:
     """sha256 of the pruned library in an image of the local runtime, empty where none is in it. Raises VerificationFailed
@@ -24,5 +26,8 @@ def pruned_library_of(image: LocalImage, runtime: ContainerRuntime) -> str:
             for path, _ in rootfs.files():
                 if posixpath.basename(path).startswith(PRUNED_LIBRARY):
                     with rootfs.open(path) as file:
-                        return hashlib.file_digest(file, "sha256").hexdigest()
+                        digest = hashlib.sha256()
+                        while data := file.read(_PIECE):
+                            digest.update(data)
+                        return digest.hexdigest()
     return ""
