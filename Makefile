@@ -11,7 +11,7 @@ TARGETS ?= cu124-sm89
 FROM_DEBIAN := docker-registry=usr/bin/docker-registry cosign=usr/bin/cosign \
 	docker-buildx=usr/libexec/docker/cli-plugins/docker-buildx podman=usr/libexec/podman/quadlet
 
-.PHONY: broken-engines shapes shapes-check quickstart test test-gpu lint unit integration bench bench-gpu cuda clean runtime readme
+.PHONY: broken-engines shapes shapes-check quickstart test test-gpu lint unit integration bench bench-gpu bench-images cuda clean runtime readme
 
 quickstart:
 	@tools/quickstart.sh
@@ -56,6 +56,11 @@ bench: $(VENV)/.dev runtime
 	$(BIN)/python bench/fleet.py --record
 	$(BIN)/python bench/tiny_model.py
 	$(BIN)/python bench/downloads.py
+	$(BIN)/python bench/selftest.py measure
+
+# What the CUDA images that are here hold and weigh, unpacked and to pull; a minute or two for each.
+bench-images: $(VENV)/.dev runtime
+	$(BIN)/python bench/builds.py $$(docker images --format '{{.Tag}}' sdrun | sed -n 's/^sdcpp-[0-9a-f]*-\(cu.*\)/\1/p' | sort) --record
 
 # What needs a GPU: `bench/gpu.py --list` names the parts, ONLY=part,part chooses some. OUT_DIR is where results go.
 bench-gpu: $(VENV)/.dev runtime
@@ -67,7 +72,7 @@ broken-engines: $(VENV)/.dev runtime
 	$(BIN)/sdrun build cpu
 	$(BIN)/python bench/broken_builds.py
 
-# The README's table of targets, from images/.
+# The README's tables, from images/ and bench/results/.
 readme: $(VENV)/.dev
 	$(BIN)/python tools/readme.py
 
