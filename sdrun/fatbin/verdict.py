@@ -112,7 +112,7 @@ def sentence(verdict: Verdict, inspection: Inspection, facts: CudaFacts) -> str:
         believed = f"would call the kernels of {verdict.believed}" if verdict.believed else "has no kernels for it"
         loaded = f"{'PTX ' if verdict.jit else 'sm_'}{verdict.arch}"
         return (
-            f"{name} fails on {device}: the driver would load {loaded}, but the engine {believed} "
+            f"{name} does not fit {device}: the driver would load {loaded}, but the engine {believed} "
             f"(it was compiled for {_listed(verdict.file.engine_archs or ())})."
         )
     program = name.rpartition("/")[2]
