@@ -15,7 +15,8 @@ FULL = "full"
 
 
 def with_local_source(target: Target, engine: Engine, folder: Path) -> tuple[Target, Engine]:
-    """The target built from `folder`. Its engine is named `local`, so that its image never takes the tag of a pinned one."""
+    """The target built from `folder`. Its engine is named `local`, so that its image never takes the tag of a pinned one. Its
+    libraries are whole: which functions of cuBLAS the folder's engine calls is not known."""
     if not folder.is_dir():
         raise UsageProblem(f"{folder} is not a folder", "Name the folder of stable-diffusion.cpp.", id="bad-engine-source")
     pinned = (engine.version, engine.revision[:7])
@@ -30,7 +31,7 @@ def with_local_source(target: Target, engine: Engine, folder: Path) -> tuple[Tar
         cmake={name: LOCAL if value in pinned else value for name, value in engine.cmake.items()},
         left_out=(),  # the patches are for the pinned sources
     )
-    return replace(target, engine=LOCAL), local
+    return replace(target, engine=LOCAL, pruned=False), local
 
 
 def in_full(target: Target, engine: Engine) -> tuple[Target, Engine]:

@@ -14,9 +14,10 @@ import pytest
 
 from sdrun.build.choice import with_local_toolkit, with_toolchain
 from sdrun.build.image import BuiltImage
-from sdrun.build.local import pruned
+from sdrun.build.local import pruned, with_local_source
 from sdrun.build.proof import Proof, _pruned_library
 from sdrun.build.rootfs import open_rootfs
+from sdrun.catalog.buildfailures import diagnose_build
 from sdrun.catalog.engines import engines
 from sdrun.catalog.targets import targets
 from sdrun.cli.build import summary, to_json
@@ -107,6 +108,13 @@ def test_what_cannot_be_pruned(engine: Engine, name: str, fault: str, remedy: st
     with pytest.raises(UsageProblem, match=fault) as raised:
         pruned(row(name), engine)
     assert (raised.value.id, remedy in raised.value.remedy) == ("cannot-prune", True)
+
+
+def test_an_engine_of_a_folder_has_whole_libraries_unless_it_is_said(tmp_path: Path, engine: Engine) -> None:
+    """What it calls is not known; who wants it pruned says so."""
+    target, local = with_local_source(replace(row("cu124-sm80"), pruned=True), engine, tmp_path)
+    assert (target.tag, target.pruned) == ("local-cu124-sm80", False)
+    assert pruned(target, local)[0].tag == "local-pruned-cu124-sm80"
 
 
 def test_a_pruned_row_needs_a_toolchain_with_static_libraries() -> None:
@@ -224,6 +232,30 @@ def test_an_entry_point_that_is_not_there_ends_the_build(link: Link, keep: tuple
     done = link(*LIBRARIES, "--entry-points", "cublasUsed", "cublasNew", *keep)
     assert done.returncode != 0
     assert "cublasNew" in done.stderr
+    verdict = diagnose_build(done.stderr.encode())
+    assert verdict is not None
+    assert verdict.id == "entry-points-differ"
+
+
+def test_a_function_that_the_list_lacks_ends_the_build_of_the_engine(link: Link) -> None:
+    """cuBLAS has it, the pruned library does not: nothing of NVIDIA's is found in its place."""
+    assert link(*LIBRARIES, "--entry-points", "cublasUsed").returncode == 0
+    source = link.folder / "engine.c"
+    source.write_text("int cublasUsed(void), cublasUnused(void); int main(void) { return cublasUsed() + cublasUnused(); }\n")
+    library = link.folder / "out" / "libsdrun-cublas.so.12"
+    argv = [
+        link.compiler,
+        str(source),
+        str(library),
+        str(link.toolkit / "lib64" / "libcudart.so"),
+        "-o",
+        str(link.folder / "x"),
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    assert done.returncode != 0
+    verdict = diagnose_build(done.stderr.encode())
+    assert verdict is not None
+    assert verdict.id == "entry-points-differ"
 
 
 def test_a_symbol_that_nothing_has_ends_the_build(link: Link) -> None:
@@ -236,7 +268,10 @@ def test_a_symbol_that_nothing_has_ends_the_build(link: Link) -> None:
 def test_what_the_toolkit_lacks_ends_the_build(link: Link) -> None:
     (link.toolkit / "lib64" / "libcublasLt_static.a").unlink()
     done = link(*LIBRARIES, "--entry-points", "cublasUsed")
-    assert (done.returncode, "pruned images need the toolkit's static libraries" in done.stderr) == (1, True)
+    assert done.returncode == 1
+    verdict = diagnose_build(done.stderr.encode())
+    assert verdict is not None
+    assert verdict.id == "static-libraries-missing"
     (link.toolkit / "lib64" / "libcudart.so").unlink()
     assert "there is no libcudart.so below" in link(*LIBRARIES, "--entry-points", "cublasUsed").stderr
     assert link("nonsense").returncode == 2
