@@ -82,8 +82,8 @@ def test_paths(pieces: list[tuple[str, int, str]], archs: str, capability: str, 
 def test_an_arch_mismatch_is_told_with_both_numbers() -> None:
     inspection = inspected(engine(made(("cubin", 86, ""), ("ptx", 75, "")), "750,860"))
     assert said(inspection, "9.0") == (
-        "bin/f0 does not fit a GPU of compute capability 9.0: the driver would load PTX 75, but the engine would call the kernels "
-        "of 86 (it was compiled for 7.5, 8.6)."
+        "bin/f0 does not fit a GPU of compute capability 9.0: the driver would load PTX 75, but the engine would call the "
+        "kernels of 86 (it was compiled for 7.5, 8.6)."
     )
 
 
