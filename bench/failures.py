@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 import record  # noqa: E402
-from control_images import CONTROLS, REPOSITORY  # noqa: E402
+from control_images import CONTROLS, FURTHER, REPOSITORY  # noqa: E402
 
 from sdrun.core.index import Index, to_json  # noqa: E402
 from sdrun.core.labels import ENGINE, index_image_from_labels  # noqa: E402
@@ -209,6 +209,11 @@ def before(bench: Bench, image: str, pretend: str) -> dict[str, Facts]:
     }
 
 
+def is_here(image: str) -> bool:
+    """Whether Docker has it."""
+    return subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
+
+
 def index_of(image: str) -> dict[str, object]:
     """An index of this image alone, from its labels."""
     form = '{"labels":{{json .Config.Labels}},"id":{{json .Id}},"os":{{json .Os}},"architecture":{{json .Architecture}}}'
@@ -292,7 +297,8 @@ def surprises(images: Mapping[str, Mapping[str, Any]]) -> list[str]:
     found = []
     for name, image in images.items():
         facts = parts_of(image)
-        for part, (code, *ids) in PLAN["expected"].get(name, {}).items():
+        found += [f"{name}: {image['failed']}"] if "failed" in image else []
+        for part, (code, *ids) in (PLAN["expected"].get(name, {}) if facts else {}).items():
             got = facts.get(part, {})
             said = (got.get("verdict") or got).get("id", "")
             wrong = got.get("exit") in (0, None) if code == "failed" else got.get("exit") != code
@@ -307,13 +313,16 @@ def replay(bench: Bench, right: str, names: Sequence[str], write: Callable[[Fact
     titles = {one.name: one.title for one in DRAWINGS.values()}
     figures: Facts = {"right": right, "drawings": titles, "surprises": [], "pictures": {}, "images": {}}
     known = {"right": (right, "made for this GPU", "")}
-    known |= {one.name: (f"{REPOSITORY}:{one.name}", one.stands_for, one.pretend) for one in CONTROLS}
+    known |= {one.name: (f"{REPOSITORY}:{one.name}", one.stands_for, one.pretend) for one in (*CONTROLS, *FURTHER)}
     known[PROCESSOR] = (right, "the same engine on the processor", "")
-    for name in [name for name in known if not names or name in names]:
+    usual = ("right", *(one.name for one in CONTROLS), PROCESSOR)
+    for name in [name for name in known if name in (names or usual)]:
         image, stands_for, pretend = known[name]
         found: Facts = {"image": image, "stands_for": stands_for}
         figures["images"][name] = found
-        if name == PROCESSOR:
+        if not is_here(image):
+            found["failed"] = "there is no such image here"
+        elif name == PROCESSOR:
             found["after"] = processor(bench, image)
         else:
             found |= {"before": before(bench, image, pretend), "after": after(bench, name, image)}
@@ -324,7 +333,7 @@ def replay(bench: Bench, right: str, names: Sequence[str], write: Callable[[Fact
 
 def main() -> None:
     """See above."""
-    names = ["right", *(one.name for one in CONTROLS), PROCESSOR]
+    names = ["right", *(one.name for one in (*CONTROLS, *FURTHER)), PROCESSOR]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flux", type=Path, required=True, metavar="FOLDER", help="what bench/flux_weights.py wrote")
     parser.add_argument("--right", default=RIGHT, metavar="IMAGE", help="an image made for this GPU")

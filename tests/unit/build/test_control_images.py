@@ -37,8 +37,8 @@ def script() -> ModuleType:
 
 
 def test_the_verdicts_on_a_90(script: ModuleType) -> None:
-    assert {control.name for control in script.CONTROLS} == set(ON_90)
-    for control in script.CONTROLS:
+    assert {control.name for control in script.CONTROLS + script.FURTHER} == set(ON_90)
+    for control in script.CONTROLS + script.FURTHER:
         _, target, _, _ = script.changed(control)
         rule, reason = ON_90[control.name]
         assert f"{{90, {rule}, " in script.context_of(control)["guard-target.h"]
