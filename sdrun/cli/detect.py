@@ -35,11 +35,14 @@ def look(console: Console) -> HostFacts:
     reasons: list[str] = []
 
     def runtime() -> RuntimeFacts | None:
-        from sdrun.runtime.quick import runtime_facts
+        from sdrun.errors import RuntimeUnavailable
+        from sdrun.runtime import connect
 
-        facts, reason = runtime_facts(console.settings().runtime, os.environ)
-        reasons.extend([reason] if reason else [])
-        return facts
+        try:
+            return connect(console.settings().runtime).facts()
+        except RuntimeUnavailable as failure:
+            reasons.append(f"No container runtime: {failure.message}. {failure.remedy}")
+            return None
 
     host = current_host(os.environ, runtime)
     for note in (*host.notes, *reasons):

@@ -47,8 +47,10 @@ def command(
     """
     console: Console = ctx.obj
     from sdrun.catalog.cuda import load_cuda_facts
+    from sdrun.catalog.runtimes import readable_here
 
-    facts, published = _host(console, host), _index(console, index)
+    facts = _host(console, host)
+    published = readable_here(_index(console, index), facts.runtime)
     policy = _policy(gpu, image, allow_cpu, allow_jit, own_host=host is None)
     told: Explanation | None = None
     if explain:
@@ -80,12 +82,12 @@ def _host(console: Console, file: str | None) -> HostFacts:
 
 
 def _index(console: Console, file: str | None) -> Index:
-    from sdrun.launch.sources import sources_of
-
     if named := file or console.settings().index:
         from sdrun.catalog.indexfile import read_index
 
         return read_index(named)
+    from sdrun.launch.sources import sources_of
+
     if (sources := sources_of(console.settings())).references:
         return sources.index(console.note)
     from sdrun.launch.choosing import local_index

@@ -1,11 +1,11 @@
-"""The part that Docker and Podman share: one client over Docker's API (docker-py)."""
+"""The part that Docker and Podman share: Docker's API, which both answer to."""
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -13,9 +13,10 @@ from sdrun.core.host import RuntimeFacts
 from sdrun.core.labels import PLATFORM
 from sdrun.errors import VerificationFailed
 from sdrun.runtime import hardening, running
+from sdrun.runtime.api import Api, Refused, Stream
 from sdrun.runtime.caretaker import cared_for
 from sdrun.runtime.endpoints import Endpoint, RuntimeName
-from sdrun.runtime.faults import reading, translated
+from sdrun.runtime.faults import reading, translated, translated_library
 from sdrun.runtime.network import addresses
 from sdrun.runtime.protocol import ContainerSpec, Exit, LocalImage, NetworkKind, OutputSink
 
@@ -25,7 +26,7 @@ class ApiRuntime(ABC):
 
     runtime_name: ClassVar[RuntimeName]
 
-    def __init__(self, api: Any, endpoint: Endpoint, version: str) -> None:
+    def __init__(self, api: Api, endpoint: Endpoint, version: str) -> None:
         self._api = api
         self._endpoint = endpoint
         self._version = version
@@ -42,7 +43,18 @@ class ApiRuntime(ABC):
 
     def close(self) -> None:
         """Gives back its connections; a process that ends need not."""
-        self._api.close()
+        self._held.close()
+
+    @cached_property
+    def _held(self) -> ExitStack:
+        return ExitStack()
+
+    @cached_property
+    def _library(self) -> Any:
+        """docker-py, for what hands a registry's credentials over."""
+        from sdrun.runtime.library import client
+
+        return self._held.enter_context(client(self._endpoint, self._api.api_version, self._api.timeout))
 
     @cached_property
     def _info(self) -> dict[str, Any]:
@@ -61,19 +73,19 @@ class ApiRuntime(ABC):
     def images(self, label: str | None = None) -> Sequence[LocalImage]:
         """See ContainerRuntime."""
         with translated(self._endpoint):
-            rows = self._api.images(filters={"label": [label]} if label else None)
+            rows = self._api.images({"label": [label]} if label else {})
         with reading(self._endpoint):
             return [self._image(row, row.get("Labels"), None) for row in rows]
 
     def image(self, reference: str) -> LocalImage | None:
         """See ContainerRuntime."""
-        import docker.errors
-
         with translated(self._endpoint):
             try:
                 row = self._api.inspect_image(reference)
-            except docker.errors.NotFound:
-                return None
+            except Refused as fault:
+                if fault.status == 404:
+                    return None
+                raise
         with reading(self._endpoint):
             return self._image(row, (row.get("Config") or {}).get("Labels"), f"{row['Os']}/{row['Architecture']}")
 
@@ -110,9 +122,9 @@ class ApiRuntime(ABC):
     def _pulling(self, reference: str, remedy: str) -> Iterator[dict[str, Any]]:
         import docker.errors
 
-        with translated(self._endpoint):
+        with translated_library(self._endpoint):
             try:
-                yield from self._api.pull(*_split(reference), stream=True, decode=True)
+                yield from self._library.pull(*_split(reference), stream=True, decode=True)
             except docker.errors.APIError as fault:
                 raise _not_pulled(reference, remedy, str(fault.explanation)) from None
 
@@ -124,15 +136,13 @@ class ApiRuntime(ABC):
 
     def remove(self, container: str) -> bool:
         """Kills and removes the container of that name or id; False where there is none (any more)."""
-        import docker.errors
-
         with translated(self._endpoint):
             try:
-                self._api.remove_container(container, force=True, v=True)
-            except docker.errors.APIError as fault:
-                if fault.response is None or fault.response.status_code not in (404, 409):  # gone, or being removed
+                self._api.remove_container(container)
+            except Refused as fault:
+                if fault.status not in (404, 409):  # gone, or being removed
                     raise
-                return fault.response.status_code == 409
+                return fault.status == 409
         return True
 
     @property
@@ -142,13 +152,13 @@ class ApiRuntime(ABC):
 
     def addresses(self, container: str, port: int) -> tuple[tuple[str, int], ...]:
         """See ContainerRuntime."""
-        import docker.errors
-
         with translated(self._endpoint):
             try:
                 details = self._api.inspect_container(container)
-            except docker.errors.NotFound:
-                return ()
+            except Refused as fault:
+                if fault.status == 404:
+                    return ()
+                raise
         with reading(self._endpoint):
             return addresses(details, port)
 
@@ -174,7 +184,7 @@ class RunCalls:
         self._endpoint = runtime.endpoint
         self._spec = spec
         self.name = spec.name or f"sdrun-{os.urandom(6).hex()}"
-        self._open: list[Any] = []
+        self._open: list[Stream] = []
 
     def create(self) -> str:
         with translated(self._endpoint):
@@ -182,31 +192,24 @@ class RunCalls:
 
     def attach(self, container: str) -> running.Socket:
         with translated(self._endpoint):
-            stream = self._api.attach_socket(container, params={"stdout": 1, "stderr": 1, "stream": 1, "logs": 0})
-            connection: Any = getattr(stream, "_sock", stream)
-            connection.settimeout(None)
-            self._open.append(connection)
-            socket: running.Socket = connection
-            return socket
+            stream = self._api.attach(container)
+        self._open.append(stream)
+        return stream
 
     def events(self, container: str) -> Iterator[dict[str, Any]]:
-        """`since=1` replays what happened before the subscription was in place; the id is new, so it is this run only."""
+        """With what happened before the subscription was in place; the id is new, so it is this run only."""
         with translated(self._endpoint):
-            stream = self._api.events(since=1, filters={"container": [container]}, decode=True)
-        with translated(self._endpoint):
-            raw = self._api._get_raw_response_socket(stream._response)
-            self._open.append(getattr(raw, "_sock", raw))
+            stream = self._api.events(container)
+        self._open.append(stream)
         return self._translated_events(stream)
 
-    def _translated_events(self, stream: Any) -> Iterator[dict[str, Any]]:
+    def _translated_events(self, stream: Stream) -> Iterator[dict[str, Any]]:
         with translated(self._endpoint):
-            yield from stream
+            yield from stream.documents()
 
     def close(self) -> None:
-        """Detached first: the client's response objects hold on to a socket that is merely closed."""
-        for connection in self._open:
-            with suppress(OSError):  # the daemon may have closed it first
-                os.close(connection.detach())
+        for stream in self._open:
+            stream.close()
         self._open.clear()
 
     def start(self, container: str) -> None:

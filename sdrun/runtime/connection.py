@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sdrun.errors import RuntimeUnavailable, UsageProblem
 from sdrun.runtime.endpoints import Endpoint, RuntimeName, installed, wanted
 
 if TYPE_CHECKING:
+    from sdrun.runtime.api import Api
     from sdrun.runtime.client import ApiRuntime
 
 ANSWER_WITHIN = 5  # seconds for the first answer: a daemon that hangs is told as such, not waited for
@@ -62,6 +62,7 @@ def _none_there(choice: str | None, env: Mapping[str, str]) -> RuntimeUnavailabl
 
 def _open(endpoint: Endpoint) -> ApiRuntime:
     from sdrun.runtime.faults import nonsense, reading, translated
+    from sdrun.runtime.inventory import is_podman
 
     if not endpoint.url:
         raise RuntimeUnavailable(
@@ -75,21 +76,15 @@ def _open(endpoint: Endpoint) -> ApiRuntime:
             "Use a unix:// or tcp:// address of this machine.",
             id="runtime-failed",
         )
-    _knock(endpoint)
-    with ExitStack() as undo:
-        api = _client(endpoint)
-        undo.callback(api.close)
-        with translated(endpoint):
-            answer = api.version(api_version=False)
-        if not isinstance(answer, dict) or "ApiVersion" not in answer:
-            raise nonsense(endpoint, ValueError("no ApiVersion in its answer"))
-        with reading(endpoint):
-            components = [str(row.get("Name")) for row in answer.get("Components") or ()]
-        version = str(answer.get("Version", ""))
-        api._version = answer["ApiVersion"]
-        api.timeout = CALL_TIMEOUT
-        undo.pop_all()
-    if "Podman Engine" in components:  # also behind /var/run/docker.sock, where podman-docker puts it
+    api = _api(endpoint)
+    with translated(endpoint):
+        answer = api.version()
+    if not isinstance(answer, dict) or "ApiVersion" not in answer:
+        raise nonsense(endpoint, ValueError("no ApiVersion in its answer"))
+    with reading(endpoint):
+        podman, version = is_podman(answer), str(answer.get("Version", ""))
+    api.api_version, api.timeout = str(answer["ApiVersion"]), CALL_TIMEOUT
+    if podman:
         from sdrun.runtime.podman import PodmanRuntime
 
         return PodmanRuntime(api, endpoint, version)
@@ -98,39 +93,15 @@ def _open(endpoint: Endpoint) -> ApiRuntime:
     return DockerRuntime(api, endpoint, version)
 
 
-def _knock(endpoint: Endpoint) -> None:
-    """Connects to a unix socket and goes away, so that nobody there or no permission is known before the client is imported."""
-    if endpoint.socket is None:
-        return
-    import socket
+def _api(endpoint: Endpoint) -> Api:
+    """The calls of the endpoint, which has not been spoken to yet."""
+    from sdrun.runtime.api import Api
 
-    from sdrun.runtime.faults import unreachable
-
-    with socket.socket(socket.AF_UNIX) as knocking:
-        knocking.settimeout(ANSWER_WITHIN)
-        try:
-            knocking.connect(str(endpoint.socket))
-        except OSError as fault:
-            raise unreachable(fault, endpoint) from None
-
-
-def _client(endpoint: Endpoint) -> Any:
-    """A client that has not spoken yet: it is given an API version here and the daemon's own one after its first answer, which
-    saves the second round trip that `version="auto"` costs."""
-    import docker
-    from docker.constants import MINIMUM_DOCKER_API_VERSION
-    from docker.errors import DockerException
-    from docker.tls import TLSConfig
-
-    tls: Any = False
     try:
-        if endpoint.tls is not None:
-            certificate = (str(endpoint.tls / "cert.pem"), str(endpoint.tls / "key.pem"))
-            tls = TLSConfig(client_cert=certificate, ca_cert=str(endpoint.tls / "ca.pem"), verify=endpoint.verify)
-        return docker.APIClient(endpoint.url, version=MINIMUM_DOCKER_API_VERSION, timeout=ANSWER_WITHIN, tls=tls)
-    except (DockerException, ValueError) as fault:  # nothing has been sent yet: the address or the certificates are wrong
+        return Api(endpoint, ANSWER_WITHIN)
+    except (OSError, ValueError) as fault:  # the address or the certificates are wrong
         raise RuntimeUnavailable(
-            f"{endpoint.url} ({endpoint.named_by}) cannot be used: {str(fault).split('. ', 1)[0]}",
+            f"{endpoint.url} ({endpoint.named_by}) cannot be used: {fault}",
             "Correct DOCKER_HOST or the docker context, or set SDRUN_RUNTIME=docker|podman.",
             id="runtime-failed",
         ) from None

@@ -29,18 +29,7 @@ class DockerRuntime(ApiRuntime):
         traits = self._traits
         if spec.network in NETWORKS:
             ensure(self._api, NETWORKS[spec.network])
-        created = self._api.create_container(
-            spec.image,
-            list(spec.command),
-            name=name,
-            user=hardening.user(spec, traits, "docker"),
-            environment=dict(spec.environment),
-            labels={**spec.labels, hardening.RUN_LABEL: name},
-            entrypoint=None if spec.entrypoint is None else list(spec.entrypoint),
-            ports=[(inside, "tcp") for inside in spec.ports] or None,
-            host_config=self._api.create_host_config(**hardening.docker_host_config(spec, traits)),
-        )
-        return str(created["Id"])
+        return self._api.create_container(name, hardening.docker_spec(spec, name, traits))
 
     @property
     def reachable_network(self) -> NetworkKind:

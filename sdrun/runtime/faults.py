@@ -1,12 +1,15 @@
-"""What the client library throws, told as errors of sdrun.errors. No error of docker-py, requests or urllib3 gets past here."""
+"""What a failed call throws, told as errors of sdrun.errors. No error of http.client, docker-py, requests or urllib3 gets past
+here."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 
 from sdrun.errors import RuntimeUnavailable, SdrunError
+from sdrun.runtime.api import Refused
 from sdrun.runtime.endpoints import Endpoint
 
 START = {
@@ -17,8 +20,21 @@ START = {
 
 @contextmanager
 def translated(endpoint: Endpoint) -> Iterator[None]:
-    """Runs client calls; whatever they raise leaves as an SdrunError. Holds nothing but calls: an error of the caller's own
+    """Runs calls of the API; whatever they raise leaves as an SdrunError. Holds nothing but calls: an error of the caller's own
     code would be told as one of the daemon."""
+    try:
+        yield
+    except Refused as fault:
+        raise _answered(fault, endpoint) from None
+    except json.JSONDecodeError as fault:
+        raise nonsense(endpoint, fault) from None
+    except (HTTPException, OSError) as fault:
+        raise unreachable(fault, endpoint) from None
+
+
+@contextmanager
+def translated_library(endpoint: Endpoint) -> Iterator[None]:
+    """The same for calls of docker-py."""
     import docker.errors
     import requests
     import urllib3
@@ -26,7 +42,9 @@ def translated(endpoint: Endpoint) -> Iterator[None]:
     try:
         yield
     except docker.errors.APIError as fault:
-        raise _answered(fault, endpoint) from None
+        kind = "" if fault.response is None else str(fault.response.headers.get("Content-Type", ""))
+        refused = Refused(fault.status_code or 0, str(fault.explanation or fault), fault.response is None or "json" in kind)
+        raise _answered(refused, endpoint) from None
     except json.JSONDecodeError as fault:
         raise nonsense(endpoint, fault) from None
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, docker.errors.DockerException) as fault:
@@ -42,25 +60,22 @@ def reading(endpoint: Endpoint) -> Iterator[None]:
         raise nonsense(endpoint, fault) from None
 
 
-def _answered(fault: Exception, endpoint: Endpoint) -> SdrunError:
+def _answered(fault: Refused, endpoint: Endpoint) -> SdrunError:
     """The daemon answered with an error: known texts by the catalogue's table, others as they are."""
     from sdrun.catalog.diagnoses import diagnose_runtime
 
-    text = str(getattr(fault, "explanation", None) or fault)
-    if (verdict := diagnose_runtime(text)) is not None:
+    if (verdict := diagnose_runtime(fault.explanation)) is not None:
         error = verdict.to_error()
-        error.detail = text
+        error.detail = fault.explanation
         return error
-    if getattr(fault, "response", None) is not None and not _is_json(fault):
+    if not fault.is_json:
         return nonsense(endpoint, fault)
     return RuntimeUnavailable(
-        f"{endpoint.runtime} refused: {_first_line(text)}", "Run: sdrun doctor", id="runtime-failed", detail=text
+        f"{endpoint.runtime} refused: {_first_line(fault.explanation)}",
+        "Run: sdrun doctor",
+        id="runtime-failed",
+        detail=fault.explanation,
     )
-
-
-def _is_json(fault: Exception) -> bool:
-    response = getattr(fault, "response", None)
-    return "json" in str(getattr(response, "headers", {}).get("Content-Type", ""))
 
 
 def unreachable(fault: BaseException, endpoint: Endpoint) -> RuntimeUnavailable:
@@ -87,7 +102,8 @@ def unreachable(fault: BaseException, endpoint: Endpoint) -> RuntimeUnavailable:
             "Correct the address or the network, or set SDRUN_RUNTIME=docker|podman.",
             id="runtime-down",
         )
-    if isinstance(cause, ConnectionError) or "Connection aborted" in str(fault) or "ProtocolError" in type(fault).__name__:
+    broken = isinstance(fault, RemoteDisconnected | IncompleteRead) or isinstance(cause, ConnectionError)
+    if broken or "Connection aborted" in str(fault) or "ProtocolError" in type(fault).__name__:
         return _gone(endpoint, fault)
     return nonsense(endpoint, fault)
 

@@ -72,33 +72,49 @@ def security_options(traits: DaemonTraits) -> list[str]:
     return [*SECURITY_OPTIONS, *(["label=disable"] if traits.selinux else [])]
 
 
-def docker_host_config(spec: ContainerSpec, traits: DaemonTraits) -> dict[str, Any]:
-    """The arguments of docker-py's create_host_config."""
-    from docker.types import DeviceRequest, Ulimit
-    from docker.types import Mount as BindMount
-
-    requests = []
-    if spec.gpu is not None and spec.gpu.access == "cdi":  # count, capabilities and options must stay empty for CDI
-        requests = [DeviceRequest(driver="cdi", device_ids=list(spec.gpu.devices))]
-    elif spec.gpu is not None:
-        requests = [DeviceRequest(device_ids=list(spec.gpu.devices), capabilities=[["gpu"]])]
-    return {
-        "auto_remove": True,
-        "init": True,
-        "network_mode": network(spec, "docker"),
-        "read_only": True,
-        "cap_drop": ["ALL"],
-        "security_opt": security_options(traits),
-        "pids_limit": PIDS_LIMIT,
-        "ulimits": [Ulimit(name="stack", soft=STACK_BYTES, hard=STACK_BYTES)],
-        "mounts": [BindMount(m.target, str(m.source), type="bind", read_only=m.read_only) for m in spec.mounts],
-        "tmpfs": {path: ",".join(TMPFS_OPTIONS) for path in spec.tmpfs},
-        "port_bindings": {f"{inside}/tcp": ("127.0.0.1", outside or None) for inside, outside in spec.ports.items()},
-        "device_requests": requests or None,
-        "mem_limit": spec.memory_bytes,
-        "memswap_limit": spec.memory_bytes,  # equal: no swap beside the limit
-        "userns_mode": user_namespace(traits, "docker"),
+def docker_spec(spec: ContainerSpec, name: str, traits: DaemonTraits) -> dict[str, Any]:
+    """The body of Docker's container create."""
+    body: dict[str, Any] = {
+        "Image": spec.image,
+        "Cmd": list(spec.command),
+        "User": user(spec, traits, "docker"),
+        "Env": [f"{key}={value}" for key, value in spec.environment.items()],
+        "Labels": {**spec.labels, RUN_LABEL: name},
+        "ExposedPorts": {f"{inside}/tcp": {} for inside in spec.ports},
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": _docker_host_config(spec, traits),
     }
+    if spec.entrypoint is not None:
+        body["Entrypoint"] = list(spec.entrypoint)
+    return body
+
+
+def _docker_host_config(spec: ContainerSpec, traits: DaemonTraits) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "AutoRemove": True,
+        "Init": True,
+        "NetworkMode": network(spec, "docker"),
+        "ReadonlyRootfs": True,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": security_options(traits),
+        "PidsLimit": PIDS_LIMIT,
+        "Ulimits": [{"Name": "stack", "Soft": STACK_BYTES, "Hard": STACK_BYTES}],
+        "Mounts": [{"Type": "bind", "Source": str(m.source), "Target": m.target, "ReadOnly": m.read_only} for m in spec.mounts],
+        "Tmpfs": {path: ",".join(TMPFS_OPTIONS) for path in spec.tmpfs},
+        "PortBindings": {
+            f"{inside}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(outside or "")}] for inside, outside in spec.ports.items()
+        },
+    }
+    if spec.gpu is not None:  # count, capabilities and options must stay empty for CDI
+        driver, capabilities = ("cdi", []) if spec.gpu.access == "cdi" else ("", [["gpu"]])
+        request = {"Driver": driver, "Count": 0, "DeviceIDs": list(spec.gpu.devices)}
+        config["DeviceRequests"] = [{**request, "Capabilities": capabilities, "Options": {}}]
+    if spec.memory_bytes is not None:
+        config |= {"Memory": spec.memory_bytes, "MemorySwap": spec.memory_bytes}  # equal: no swap beside the limit
+    if (namespace := user_namespace(traits, "docker")) is not None:
+        config["UsernsMode"] = namespace
+    return config
 
 
 def podman_spec(spec: ContainerSpec, name: str, traits: DaemonTraits) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdrun.errors import RuntimeUnavailable
+from sdrun.runtime.api import Api, Refused
 
 LABEL = "io.sdrun.network"
 _NO_NEIGHBOURS = ("com.docker.network.bridge.enable_icc", "false")
@@ -34,31 +35,35 @@ class Network:
         options = [word for pair in self.options.items() for word in ("--opt", "=".join(pair))]
         return [runtime, "network", "create", *(["--internal"] if self.internal else []), *options, self.name]
 
+    def body(self) -> dict[str, object]:
+        """The same for Docker's API."""
+        return {
+            "Name": self.name,
+            "Driver": "bridge",
+            "Internal": self.internal,
+            "Options": dict(self.options),
+            "Labels": {LABEL: "true"},
+            "CheckDuplicate": True,
+        }
+
 
 INTERNAL = Network("sdrun-internal", True, dict([_NO_NEIGHBOURS]))
 PUBLISHED = Network("sdrun-published", False, dict([_NO_ANSWERS, _NO_NEIGHBOURS]))
 NETWORKS: Mapping[str, Network] = {"internal": INTERNAL, "published": PUBLISHED}
 
 
-def ensure(api: Any, network: Network) -> None:
+def ensure(api: Api, network: Network) -> None:
     """Makes the network where it is not there yet; several may do so at once. Raises RuntimeUnavailable (`runtime-failed`)
-    where one of that name is there and is something else, and what docker-py raises."""
-    import docker.errors
-
+    where one of that name is there and is something else, and what the calls raise."""
     try:
         found = api.inspect_network(network.name)
-    except docker.errors.NotFound:
+    except Refused as fault:
+        if fault.status != 404:
+            raise
         try:
-            api.create_network(
-                network.name,
-                driver="bridge",
-                internal=network.internal,
-                options=dict(network.options),
-                labels={LABEL: "true"},
-                check_duplicate=True,
-            )
-        except docker.errors.APIError as fault:
-            if fault.status_code != 409:  # another process made it in between
+            api.create_network(network.body())
+        except Refused as taken:
+            if taken.status != 409:  # another process made it in between
                 raise
         found = api.inspect_network(network.name)
     options = found.get("Options") or {}

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from sdrun.core.host import RuntimeFacts
 from sdrun.runtime import hardening
+from sdrun.runtime.api import Refused
 from sdrun.runtime.client import ApiRuntime
 from sdrun.runtime.endpoints import RuntimeName
 from sdrun.runtime.inventory import podman_facts
@@ -25,11 +26,7 @@ class PodmanRuntime(ApiRuntime):
 
     def create(self, spec: ContainerSpec, name: str) -> str:
         """See ApiRuntime."""
-        api = self._api
-        answer = api._post_json(
-            f"{api.base_url}{_LIBPOD}/containers/create", data=hardening.podman_spec(spec, name, self._traits)
-        )
-        return str(api._result(answer, True)["Id"])
+        return self._api.create_libpod_container(_LIBPOD, hardening.podman_spec(spec, name, self._traits))
 
     @property
     def reachable_network(self) -> NetworkKind:
@@ -39,10 +36,8 @@ class PodmanRuntime(ApiRuntime):
     def was_out_of_memory(self, container: str) -> bool:
         """Podman has no event for it. Between the end of a container and its removal lies its cleanup (0.1 s), in which it can
         still be asked; if that was missed the answer is no."""
-        import docker.errors
-
         try:
             state: dict[str, Any] = self._api.inspect_container(container)["State"]
-        except docker.errors.APIError:  # gone: 404, or 500 where it goes while it is looked up
+        except Refused:  # gone: 404, or 500 where it goes while it is looked up
             return False
         return bool(state.get("OOMKilled"))

@@ -45,7 +45,7 @@ def test_a_container_is_really_started_and_leaves_nothing_behind(
     if checks["gpu"]["status"] == "fail":
         assert code == 3
         assert checks["image"]["status"] == "skip"
-    left = docker_runtime._api.containers(all=True, filters={"label": "io.sdrun.run", "ancestor": cpu_image.id})
+    left = docker_runtime._api.containers({"label": ["io.sdrun.run"], "ancestor": [cpu_image.id]})
     assert not [container for container in left if "--version" in container["Command"]]
 
 

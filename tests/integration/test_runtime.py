@@ -52,7 +52,7 @@ def spec(engine_image: LocalImage, standin: Path, tmp_path: Path) -> ContainerSp
 
 def containers(runtime: ContainerRuntime, label: str) -> list[str]:
     api = runtime._api  # type: ignore[attr-defined]
-    return [str(row["Id"]) for row in api.containers(all=True, filters={"label": [label]})]
+    return [str(row["Id"]) for row in api.containers({"label": [label]})]
 
 
 @pytest.fixture(autouse=True)

@@ -129,9 +129,10 @@ def test_no_socket_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_permission_is_told_apart() -> None:
     refused = urllib3.exceptions.ProtocolError("Connection aborted.", PermissionError(13, "Permission denied"))
-    error = unreachable(requests.ConnectionError(refused), DOCKER)
-    assert error.id == "runtime-permission"
-    assert "usermod" in error.remedy
+    for fault in (requests.ConnectionError(refused), PermissionError(13, "Permission denied")):
+        error = unreachable(fault, DOCKER)
+        assert error.id == "runtime-permission"
+        assert "usermod" in error.remedy
 
 
 def test_unknown_runtime_and_scheme(tmp_path: Path) -> None:

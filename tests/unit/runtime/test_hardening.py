@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sdrun.runtime.hardening import (
     DaemonTraits,
     command_line,
-    docker_host_config,
+    docker_spec,
     podman_spec,
     traits_from_security_options,
     user,
@@ -36,20 +38,35 @@ def with_gpu(gpu: GpuRequest) -> ContainerSpec:
     return ContainerSpec("i", (), "1:1", gpu=gpu)
 
 
+def host_config(spec: ContainerSpec) -> dict[str, Any]:
+    config: dict[str, Any] = docker_spec(spec, "run-1", DaemonTraits())["HostConfig"]
+    return config
+
+
 def test_docker_is_told_everything() -> None:
-    config = docker_host_config(SPEC, DaemonTraits())
-    assert config["network_mode"] == "none"
-    assert config["read_only"] is True
-    assert config["cap_drop"] == ["ALL"]
-    assert config["security_opt"] == ["no-new-privileges"]
-    assert config["auto_remove"] is True
-    assert config["init"] is True
-    assert 0 < config["pids_limit"] <= 4096
-    assert [(limit["Name"], limit["Soft"]) for limit in config["ulimits"]] == [("stack", 64 * 2**20)]
-    assert [(m["Source"], m["ReadOnly"]) for m in config["mounts"]] == [("/models/a,b.gguf", True), ("/out", False)]
-    options = config["tmpfs"]["/tmp"].split(",")
+    config = host_config(SPEC)
+    assert config["NetworkMode"] == "none"
+    assert config["ReadonlyRootfs"] is True
+    assert config["CapDrop"] == ["ALL"]
+    assert config["SecurityOpt"] == ["no-new-privileges"]
+    assert config["AutoRemove"] is True
+    assert config["Init"] is True
+    assert 0 < config["PidsLimit"] <= 4096
+    assert [(limit["Name"], limit["Soft"]) for limit in config["Ulimits"]] == [("stack", 64 * 2**20)]
+    assert [(m["Source"], m["ReadOnly"]) for m in config["Mounts"]] == [("/models/a,b.gguf", True), ("/out", False)]
+    options = config["Tmpfs"]["/tmp"].split(",")
     assert {"noexec", "nosuid", "nodev"} <= set(options)
     assert any(option.startswith("size=") for option in options)
+
+
+def test_what_docker_is_to_run() -> None:
+    body = docker_spec(SPEC, "run-1", DaemonTraits())
+    assert (body["Image"], body["Cmd"], body["User"]) == ("sha256:abc", ["--prompt", "a 'fox'\n-n"], "1000:1001")
+    assert body["Env"] == ["HOME=/tmp"]
+    assert body["Labels"] == {"io.sdrun.target": "cpu", "io.sdrun.run": "run-1"}
+    assert "Entrypoint" not in body  # the image's own
+    named = docker_spec(replace(SPEC, entrypoint=("/guard", "--")), "run-1", DaemonTraits(remaps_users=True))
+    assert (named["Entrypoint"], named["HostConfig"]["UsernsMode"]) == (["/guard", "--"], "host")
 
 
 def test_podman_is_told_the_same() -> None:
@@ -83,7 +100,7 @@ def test_the_command_line_says_the_same(runtime: str) -> None:
 
 
 def test_cdi_requests_carry_nothing_but_names() -> None:
-    (request,) = docker_host_config(with_gpu(CDI), DaemonTraits())["device_requests"]
+    (request,) = host_config(with_gpu(CDI))["DeviceRequests"]
     assert request["Driver"] == "cdi"
     assert request["DeviceIDs"] == list(CDI.devices)
     assert (request["Count"], request["Capabilities"], request["Options"]) == (0, [], {})
@@ -93,7 +110,7 @@ def test_cdi_requests_carry_nothing_but_names() -> None:
 
 
 def test_the_hook_gets_uuids() -> None:
-    (request,) = docker_host_config(with_gpu(HOOK), DaemonTraits())["device_requests"]
+    (request,) = host_config(with_gpu(HOOK))["DeviceRequests"]
     assert request["DeviceIDs"] == ["GPU-1", "GPU-2"]
     assert request["Capabilities"] == [["gpu"]]
     argv = command_line(with_gpu(HOOK), DaemonTraits(), "docker")
@@ -104,15 +121,16 @@ def test_the_hook_gets_uuids() -> None:
 
 def test_ports_stay_on_loopback() -> None:
     spec = ContainerSpec("i", (), "1:1", network="bridge", ports={1234: 8080})
-    assert docker_host_config(spec, DaemonTraits())["port_bindings"] == {"1234/tcp": ("127.0.0.1", 8080)}
+    assert host_config(spec)["PortBindings"] == {"1234/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}
+    assert docker_spec(spec, "n", DaemonTraits())["ExposedPorts"] == {"1234/tcp": {}}
     argv = command_line(spec, DaemonTraits(), "docker")
     assert argv[argv.index("--publish") + 1] == "127.0.0.1:8080:1234"
 
 
 def test_memory_limit_leaves_no_swap() -> None:
     spec = ContainerSpec("i", (), "1:1", memory_bytes=1 << 20)
-    config = docker_host_config(spec, DaemonTraits())
-    assert config["mem_limit"] == config["memswap_limit"] == 1 << 20
+    config = host_config(spec)
+    assert config["Memory"] == config["MemorySwap"] == 1 << 20
     assert podman_spec(spec, "n", DaemonTraits())["resource_limits"]["memory"] == {"limit": 1 << 20, "swap": 1 << 20}
 
 
