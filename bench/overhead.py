@@ -1,106 +1,154 @@
-"""What `sdrun generate` adds to the engine's own time, and where it goes.
+"""What `sdrun generate` adds to a `docker run` of the same container, and where the time goes.
 
-    python bench/overhead.py [RUNS] [--record]
+    python bench/overhead.py [--runs N] [--record] [--gpu] [GENERATE OPTIONS ...]
 
-Needs a Docker daemon and the cpu image (sdrun build cpu). Each run draws one 64x64 picture of the model tiny in one step; the
-overhead is its wall time less the engine's own by the runtime's clock (Exit.seconds). The parts are measured by themselves:
+Needs a container runtime and an image that fits. The container command is the one that `sdrun generate --dry-run` prints:
+same image, mounts, limits and arguments; its picture is not checked and carries no record. Both commands run in turn, each as a
+whole process with its output thrown away, first one and then the other being the first of a pair.
 
-- `typer`: an empty typer program, the floor of any such command line
-- `client`: importing docker-py in a fresh process, less an empty Python
-- `container`: a container of the same image, closed in the same way, that ends at once (`sd-cli --version`): create, attach,
-  start, follow, removal; less the time its process ran
-- `rest`: what is left: reading the catalogues, probing the host, choosing, checking and moving the picture
+- `added`: wall seconds of sdrun less those of the container command, pair by pair
+- `added_net`: the same without what the engine itself took (by the daemon's events), whose time differs from run to run
+- `processor`: user and system seconds of the client processes and what they started, without the daemon's
+- `phases`: where sdrun's own time goes (phases.py), measured in runs of its own
 
-Medians; the smallest and largest and the load of the machine stand beside them. Runs of the parts alternate, so that a machine
-that is busy for a while is so for all of them.
+Without options the picture is the tiny model's, 64x64, one step, on the CPU; `--gpu` takes the shapes model on the GPU, and the
+result is named after it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import phases
 import record
 
-from sdrun.launch.choosing import local_index
-from sdrun.runtime import connect
-from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, Mount
-
 RUNS = 10
-EMPTY = """import typer
-app = typer.Typer()
-@app.command()
-def main() -> None: pass
-app()
-"""
-GENERATE = ("generate", "-m", "tiny", "--allow-cpu", "--gpu", "none", "-p", "x", "--steps", "1", "-W", "64", "-H", "64")
+GOAL_S = 0.6
+ON_CPU = ("-m", "tiny", "--allow-cpu", "--gpu", "none", "--steps", "1", "-W", "64", "-H", "64")
+ON_GPU = ("-m", "shapes", "--gpu", "auto")
+PROMPT = "a red circle"
 
 
-def wall(argv: list[str]) -> tuple[float, bytes]:
-    """Seconds and standard output of one process."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Seconds of one command: by the clock, of processors, and of the engine in it (0 where the runtime does not tell)."""
+
+    wall: float
+    processor: float
+    engine: float
+
+    @property
+    def net(self) -> float:
+        """Everything but the engine."""
+        return self.wall - self.engine
+
+
+def program() -> list[str]:
+    """The console script of this Python, else what it does."""
+    script = Path(sys.executable).with_name("sdrun")
+    return [str(script)] if script.exists() else [sys.executable, "-c", "from sdrun.__main__ import main; main()"]
+
+
+def environment() -> Mapping[str, str]:
+    """With this checkout's sdrun, also where none is installed."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(record.ROOT), os.environ.get("PYTHONPATH"))))}
+
+
+def timed(argv: Sequence[str], runtime: str) -> Run:
+    """One run. SystemExit with what it said where it fails."""
+    since = time.time()
     begin = time.perf_counter()
-    done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - begin, done.stdout
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment())
+    assert process.stderr is not None
+    said = process.stderr.read()
+    _, status, used = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - begin
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stderr.close()
+    if process.returncode:
+        sys.exit(f"{shlex.join(argv)}\nended with {process.returncode}: {said.decode(errors='replace')[-2000:]}")
+    return Run(wall, used.ru_utime + used.ru_stime, engine_seconds(runtime, since))
 
 
-def generated(folder: Path) -> tuple[float, float]:
-    """Wall seconds of one picture, and those that were not the engine's."""
-    words = ["--quiet", *GENERATE, "-o", str(folder / "x.png"), "--json"]
-    seconds, out = wall([sys.executable, "-m", "sdrun", *words])
-    return seconds, seconds - float(json.loads(out)["seconds"]["engine"])
+def engine_seconds(runtime: str, since: float) -> float:
+    """From the start to the end of the one container that ran since then, by the daemon's clock."""
+    argv = [runtime, "events", "--since", f"{since:.3f}", "--until", f"{time.time():.3f}", "--format", "{{json .}}"]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    at: dict[str, list[int]] = {}
+    for line in done.stdout.splitlines():
+        event = json.loads(line)
+        attributes = event.get("Actor", {}).get("Attributes", {})
+        if "io.sdrun.run-target" in attributes:
+            at.setdefault(str(event.get("Action")), []).append(int(event["timeNano"]))
+    started, ended = at.get("start", []), at.get("die", [])
+    return (ended[0] - started[0]) / 1e9 if len(started) == len(ended) == 1 else 0.0
 
 
-def contained(runtime: ContainerRuntime, image: str, folder: Path) -> float:
-    """Seconds of one container from creation to removal, less its process's own."""
-    spec = ContainerSpec(
-        image, ("--version",), f"{os.geteuid()}:{os.getegid()}", mounts=(Mount(folder, "/out", False),), tmpfs=("/tmp",)
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Median, smallest and largest, in seconds."""
+    return {"median_s": round(median(values), 3), "min_s": round(min(values), 3), "max_s": round(max(values), 3)}
+
+
+def measure(options: Sequence[str], runs: int, folder: Path) -> dict[str, object]:
+    """All figures."""
+    words = ["--quiet", "generate", "-p", PROMPT, *options, "-o", str(folder / "x.png")]
+    subprocess.run([*program(), *words], check=True, stdout=subprocess.DEVNULL, env=environment())  # makes or unpacks the model
+    printed = subprocess.run(
+        [*program(), *words, "--dry-run"], check=True, stdout=subprocess.PIPE, text=True, env=environment()
     )
-    begin = time.perf_counter()
-    end = runtime.run(spec, lambda stream, data: None)
-    return time.perf_counter() - begin - end.seconds
-
-
-def measure(runs: int) -> dict[str, list[float]]:
-    """All series, one value a run."""
-    runtime = connect("docker")
-    image = next(row.image for row in local_index(runtime)[0].images if row.is_cpu)
-    python = [sys.executable, "-c"]
-    series: dict[str, list[float]] = {name: [] for name in ("wall", "overhead", "typer", "client", "container")}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        generated(folder)  # makes the model, warms the disk's cache
-        for _ in range(runs):
-            seconds, added = generated(folder)
-            series["wall"].append(seconds)
-            series["overhead"].append(added)
-            series["typer"].append(wall([*python, EMPTY])[0])
-            series["client"].append(wall([*python, "import docker"])[0] - wall([*python, "pass"])[0])
-            series["container"].append(contained(runtime, image, folder))
-    runtime.close()
-    return series
+    container, ours = shlex.split(printed.stdout), [*program(), *words]
+    runtime = container[0]
+    timed(container, runtime), timed(ours, runtime)  # warm file caches
+    pairs: list[tuple[Run, Run]] = []
+    for number in range(runs):
+        first, second = (ours, container) if number % 2 else (container, ours)
+        one, other = timed(first, runtime), timed(second, runtime)
+        pairs.append((one, other) if number % 2 else (other, one))
+    known = [(a, b) for a, b in pairs if a.engine and b.engine]
+    return {
+        "sdrun": summary([a.wall for a, _ in pairs]),
+        "container_command": summary([b.wall for _, b in pairs]),
+        "added": summary([a.wall - b.wall for a, b in pairs]),
+        "added_net": summary([a.net - b.net for a, b in known]) if known else None,
+        "engine": summary([run.engine for pair in known for run in pair]) if known else None,
+        "processor": {
+            "sdrun": summary([a.processor for a, _ in pairs]),
+            "container_command": summary([b.processor for _, b in pairs]),
+        },
+        "phases": phases.measured(words, environment(), min(runs, 5)),
+        "goal_s": GOAL_S,
+        "runs": runs,
+        "generate": shlex.join(options),
+        "load_average": [round(load, 1) for load in os.getloadavg()],
+    }
 
 
 def main() -> None:
-    """Prints the figures; with --record also into bench/results/overhead.json."""
-    numbers = [word for word in sys.argv[1:] if word.isdigit()]
-    series = measure(int(numbers[0]) if numbers else RUNS)
-    figures: dict[str, object] = {
-        name: {"median_s": round(median(row), 3), "min_s": round(min(row), 3), "max_s": round(max(row), 3)}
-        for name, row in series.items()
-    }
-    parts = sum(median(series[name]) for name in ("typer", "client", "container"))
-    figures["rest"] = {"median_s": round(median(series["overhead"]) - parts, 3)}
-    figures |= {"runs": len(series["wall"]), "load_average": [round(load, 1) for load in os.getloadavg()]}
-    if "--record" in sys.argv:
-        record.write("overhead", figures)
+    """Prints the figures, and a short table last; with --record the figures also go into a file."""
+    parser = argparse.ArgumentParser(description="What sdrun generate adds to the container command it prints.")
+    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--gpu", action="store_true", help="the shapes model on this machine's GPU")
+    arguments, options = parser.parse_known_args()
+    with tempfile.TemporaryDirectory() as name:
+        figures = measure(options or (ON_GPU if arguments.gpu else ON_CPU), arguments.runs, Path(name))
+    if arguments.record:
+        record.write("overhead", figures, gpu=arguments.gpu)
     else:
         print(json.dumps(figures, indent=2))
+    for row in ("sdrun", "container_command", "added", "added_net"):
+        print(f"{row:18}", figures[row])
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ import json
 import os
 import platform
 import re
+import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,27 +26,48 @@ RESULTS = ROOT / "bench" / "results"
 _MAKERS = ("nvidia", "geforce", "tesla", "quadro")
 
 
-def seconds(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> float:
-    """Wall time of one run of `argv`, output thrown away; a non-zero exit is a failed measurement."""
-    begin = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one run of a command took, in seconds: by the clock, and of processors (it and what it waited for)."""
+
+    wall: float
+    processor: float
+
+
+def spent(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Spent:
+    """One run of `argv`, output thrown away; a non-zero exit is a failed measurement."""
+    begin, used = time.perf_counter(), _processor_seconds()
     subprocess.run(
         argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, env={**os.environ, **(environ or {})}
     )
-    return time.perf_counter() - begin
+    return Spent(time.perf_counter() - begin, _processor_seconds() - used)
+
+
+def seconds(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> float:
+    """Wall time of one run of `argv`, output thrown away; a non-zero exit is a failed measurement."""
+    return spent(argv, environ).wall
+
+
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def paired(
     ours: Sequence[str], baseline: Sequence[str], runs: int, environ: Mapping[str, str] | None = None
 ) -> dict[str, float]:
     """Medians of both commands run in turn (A B A B ...), of their difference, and of the ratio taken pair by pair: pairing
-    keeps the ratio meaningful when the machine's speed drifts."""
-    seconds(ours, environ), seconds(baseline)  # warm file caches
-    pairs = [(seconds(ours, environ), seconds(baseline)) for _ in range(runs)]
+    keeps the ratio meaningful when the machine's speed drifts. Processor time hardly depends on what else runs there."""
+    spent(ours, environ), spent(baseline)  # warm file caches
+    pairs = [(spent(ours, environ), spent(baseline)) for _ in range(runs)]
     return {
-        "seconds": round(statistics.median(a for a, _ in pairs), 4),
-        "baseline_seconds": round(statistics.median(b for _, b in pairs), 4),
-        "added_seconds": round(statistics.median(a - b for a, b in pairs), 4),
-        "ratio": round(statistics.median(a / b for a, b in pairs), 3),
+        "seconds": round(statistics.median(a.wall for a, _ in pairs), 4),
+        "baseline_seconds": round(statistics.median(b.wall for _, b in pairs), 4),
+        "added_seconds": round(statistics.median(a.wall - b.wall for a, b in pairs), 4),
+        "ratio": round(statistics.median(a.wall / b.wall for a, b in pairs), 3),
+        "processor_seconds": round(statistics.median(a.processor for a, _ in pairs), 4),
+        "baseline_processor_seconds": round(statistics.median(b.processor for _, b in pairs), 4),
+        "processor_ratio": round(statistics.median(a.processor / b.processor for a, b in pairs), 3),
         "runs": runs,
     }
 

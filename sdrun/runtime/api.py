@@ -1,7 +1,7 @@
 """Docker's HTTP API with the standard library: the dozen calls a run is made of.
 
-docker-py has them all, and importing it takes 0.07 to 0.1 s (requests, urllib3 and what they bring), a quarter of all that is done
-before a container starts. It is used where its knowledge is needed: for a pull, which hands the credentials of a registry over.
+docker-py has them all, and importing it takes 0.07 to 0.1 s (requests, urllib3 and what they bring), a quarter of what is done
+before a container starts. It is used where its knowledge is needed: a pull hands the credentials of a registry over.
 Source of the calls: docs.docker.com/reference/api/engine, the same from version 1.24 on; Podman answers to them as well.
 """
 
