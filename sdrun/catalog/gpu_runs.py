@@ -25,7 +25,7 @@ _KEYS = (
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CUBLAS = re.compile(r"[0-9]+(\.[0-9]+){2,3}")
-_EVIDENCE = re.compile(r"bench/results/[a-z0-9_]+\.json")
+_EVIDENCE = re.compile(r"bench/results/[A-Za-z0-9][A-Za-z0-9_.-]*\.json")
 
 
 @cache

@@ -27,7 +27,7 @@ ROW = {
     "driver": '"580.159.04"',
     "date": '"2026-11-23"',
     "selftest": '"9 pictures"',
-    "evidence": "bench/results/gpu_h100.json",
+    "evidence": "bench/results/run-cu124-sm90.json",
 }
 
 
@@ -89,6 +89,7 @@ def test_none_is_recorded(tmp_path: Path) -> None:
         ({"driver": '"new"'}, "driver"),
         ({"date": '"23.11.2026"'}, "must be a date such as"),
         ({"evidence": "/tmp/x.json"}, "must be a file below bench/results"),
+        ({"evidence": "bench/results/../x.json"}, "must be a file below bench/results"),
         ({"gpu": "H100"}, "is not a key here"),
     ],
 )
