@@ -54,6 +54,7 @@ def plan(host: dict[str, Any], runtime: ContainerRuntime, shared: Sdrun) -> dict
     """What runs here of the local images. Skips where none does."""
     done = shared("resolve", "--json")
     answer: dict[str, Any] = json.loads(done.stdout)
+    assert "status" in answer, f"neither plan nor refusal: {done.stdout}"
     if answer["status"] != "ok":
         pytest.skip(f"no image on this machine runs on its GPU: {answer['error']['message']} {answer['error']['remedy']}")
     return answer
