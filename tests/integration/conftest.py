@@ -149,7 +149,7 @@ with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.St
     os.environ["DOCKER_HOST"] = "unix:///nowhere"
     main()
     del os.environ["DOCKER_HOST"]
-    import sdrun.runtime.faults
+    import filelock, sdrun.runtime.faults
 os.environ.update(HOME=home, SDRUN_STATE_DIR=home + "/state", SDRUN_CACHE_DIR=home + "/cache")
 os.setgroups(groups)
 os.setresgid(2345, 2345, 2345)
