@@ -3,8 +3,6 @@ tagged."""
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import tempfile
 import time
@@ -14,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sdrun.build.disk import disk_errors
+from sdrun.build.forms import push_forms
 from sdrun.build.image import Recipe, save_image
 from sdrun.build.source import fetch
 from sdrun.build.statements import statements
@@ -21,21 +20,18 @@ from sdrun.build.verifying import verify
 from sdrun.catalog.engines import engines
 from sdrun.catalog.gpu_runs import gpu_runs
 from sdrun.catalog.targets import targets
-from sdrun.core.decode import Fields, Malformed
+from sdrun.core.decode import Malformed
 from sdrun.core.gpurun import awaited
 from sdrun.core.labels import ENGINE, RECIPE
-from sdrun.core.oci import Published, tag_of
-from sdrun.core.reference import is_digest
+from sdrun.core.oci import GZIP, Published, gzip_tag_of, tag_of
 from sdrun.core.target import Target
 from sdrun.errors import BadConfiguration, VerificationFailed
-from sdrun.registry.archive import LAYER_TYPES, Compression, Packed, content_of, pack
+from sdrun.registry.archive import Compression, content_of
 from sdrun.registry.client import Manifest, Registry
 from sdrun.registry.cosign import Signer
-from sdrun.registry.pushing import push
 from sdrun.registry.referrers import attach
 from sdrun.registry.signatures import is_signed
 from sdrun.registry.tagging import described, existing, set_tag
-from sdrun.registry.upload import LocalBlob
 from sdrun.render.dockerfile import render
 from sdrun.resources import cache_root
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage
@@ -47,10 +43,11 @@ _LEFT_OVER_S = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """How to publish: where, with which layers, signed by whom (None: not), told to whom. `key` checks what `signer` signs."""
+    """How to publish: where, in which forms (the first is what an index names, another is for runtimes that cannot read it),
+    signed by whom (None: not), told to whom. `key` checks what `signer` signs."""
 
     registry: Registry
-    compression: Compression = "gzip"
+    forms: tuple[Compression, ...] = ("zstd", "gzip")
     signer: Signer | None = None
     key: bytes | None = None
     say: Say = lambda text: None
@@ -72,6 +69,12 @@ class Outcome:
     def engine(self) -> str:
         """The engine in the image."""
         return self.image.annotations[ENGINE]
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Of all its forms."""
+        other = self.image.annotations.get(GZIP)
+        return (self.image.digest, other) if other else (self.image.digest,)
 
 
 def push_image(image: LocalImage, runtime: ContainerRuntime, publication: Publication) -> Outcome:
@@ -99,19 +102,14 @@ def push_image(image: LocalImage, runtime: ContainerRuntime, publication: Public
         there = existing(registry, tag_of(target.engine, str(target.id), target.platform), content_of(archive))
         sent = 0
         if there is None:
-            memory = _Layers(registry, publication.compression)
-            packed = pack(archive, folder, publication.compression, memory.known)
-            memory.keep(packed)
-            clock.lap("compress")
-            pushed = push(registry, packed, told=publication.sent)
-            there, sent = pushed.manifest, pushed.sent
-            clock.lap("push")
+            there, sent = push_forms(archive, folder, registry, publication.forms, publication.sent, clock.lap)
         made = statements(archive, image.labels, engines()[target.engine], there.digest, registry.repository)
         attach(registry, there, made)
         clock.lap("attach")
-    signed = sign(publication, there.digest)
+    outcome = Outcome(described(registry, there), there, sent, seconds=clock.laps)
+    signed = [sign(publication, digest) for digest in outcome.digests]
     clock.lap("sign")
-    return Outcome(described(registry, there), there, sent, signed=signed, seconds=clock.laps)
+    return replace(outcome, signed=all(signed))
 
 
 def check_runs(target: Target, library: str | None = None) -> None:
@@ -157,11 +155,15 @@ def pushed_before(registry: Registry, digest: str) -> Outcome:
 
 
 def tag_image(outcome: Outcome, publication: Publication) -> Outcome:
-    """Gives the image its tag `<engine>-<target>`. Raises VerificationFailed (`tag-taken`) for a tag of another image."""
-    manifest, tagged = set_tag(publication.registry, outcome.image.tag, outcome.manifest)
+    """Gives the image its tag `<engine>-<target>`, and its gzip form the same with `-gzip` behind it. Raises VerificationFailed
+    (`tag-taken`) for a tag of another image."""
+    registry = publication.registry
+    manifest, tagged = set_tag(registry, outcome.image.tag, outcome.manifest)
+    for digest in outcome.digests[1:]:
+        set_tag(registry, gzip_tag_of(outcome.image.tag), registry.read_manifest(digest))
     if manifest.digest == outcome.manifest.digest:
         return replace(outcome, tagged=tagged)
-    return replace(outcome, image=described(publication.registry, manifest), manifest=manifest, tagged=tagged)
+    return replace(outcome, image=described(registry, manifest), manifest=manifest, tagged=tagged)
 
 
 def recipe_of(target: Target, say: Say) -> str:
@@ -177,37 +179,6 @@ def published_already(registry: Registry, tag: str, recipe: str) -> Outcome | No
         return None
     image = described(registry, manifest)
     return Outcome(image, manifest) if image.annotations.get(RECIPE) == recipe else None
-
-
-class _Layers:
-    """Which compressed layer stands for which unpacked one, from earlier pushes: a layer that the registry has is not
-    compressed again only to find that out."""
-
-    def __init__(self, registry: Registry, compression: Compression) -> None:
-        self._registry = registry
-        self._compression = compression
-        self._folder = cache_root() / "registry" / "layers"
-
-    def known(self, diff_id: str) -> LocalBlob | None:
-        """The compressed layer, if the registry has it."""
-        try:
-            row = Fields(json.loads(self._path(diff_id).read_text(encoding="utf-8")))
-            blob = LocalBlob(row.get("digest", str), row.get("size", int), LAYER_TYPES[self._compression])
-        except (OSError, ValueError):
-            return None
-        return blob if is_digest(blob.digest) and self._registry.has_blob(blob.digest) else None
-
-    def keep(self, image: Packed) -> None:
-        """Remembers the layers of an image."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for diff_id, blob in zip(image.diff_ids, image.layers, strict=True):
-            path = self._path(diff_id)
-            temporary = path.with_name(f"{path.name}.{os.getpid()}")
-            temporary.write_text(json.dumps({"digest": blob.digest, "size": blob.size}), encoding="utf-8")
-            temporary.replace(path)
-
-    def _path(self, diff_id: str) -> Path:
-        return self._folder / f"{diff_id.removeprefix('sha256:')}-{self._compression}.json"
 
 
 class _Clock:

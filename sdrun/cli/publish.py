@@ -31,8 +31,8 @@ def command(
         bool, typer.Option("--skip-existing", help="Leave out targets that the same recipe has published already.")
     ] = False,
     compression: Annotated[
-        str, typer.Option("--compression", help="Of layers: gzip, or zstd (Docker 23, containerd 1.5, Podman and later).")
-    ] = "gzip",
+        str, typer.Option("--compression", help="Of layers: both; or zstd (from Docker 23, containerd 1.5 on); or gzip.")
+    ] = "both",
     by_digest: Annotated[
         bool, typer.Option("--by-digest", help="Push; set no tag and write no index.", rich_help_panel=STEPS)
     ] = False,
@@ -133,16 +133,16 @@ def _publication(console: Console, registry: str | None, compression: str, key: 
     named = registry or console.settings().registry
     if named is None:
         raise UsageProblem("no registry is named", "Name it: --registry registry.example/team/sdrun, or SDRUN_REGISTRY.")
-    if compression not in ("gzip", "zstd"):
-        raise UsageProblem(f"--compression must be gzip or zstd, not {compression[:40]!r}", "Choose one of them.")
+    forms: dict[str, tuple[Compression, ...]] = {"both": ("zstd", "gzip"), "zstd": ("zstd",), "gzip": ("gzip",)}
+    if compression not in forms:
+        raise UsageProblem(f"--compression must be both, zstd or gzip, not {compression[:40]!r}", "Choose one of them.")
     if key is not None and keyless:
         raise UsageProblem("--key and --keyless exclude each other", "Choose one of them.")
     where, reference = open_registry(named, Patience(say=console.note))
     if reference.tag is not None or reference.digest is not None:
         raise UsageProblem(f"--registry names a repository, not one image: {named}", f"Write {reference.repository}.")
     signer = Signer(find_program("signing was asked for"), key) if key is not None or keyless else None
-    layers: Compression = "zstd" if compression == "zstd" else "gzip"
-    return Publication(where, layers, signer, signer.public_key() if signer else None, console.note)
+    return Publication(where, forms[compression], signer, signer.public_key() if signer else None, console.note)
 
 
 def _newest_engine() -> str:

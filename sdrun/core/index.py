@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from sdrun.core.capability import Arch
@@ -12,13 +12,17 @@ from sdrun.core.version import CudaVersion
 
 SCHEMA = "sdrun.index/v1"
 Compression = Literal["none", "lz4", "zstd"]
+Layers = Literal["gzip", "zstd"]
+LAYERS = ("gzip", "zstd")
 COMPRESSIONS = ("none", "lz4", "zstd")  # from the weakest demand on the driver to the strictest
 
 
 @dataclass(frozen=True, slots=True)
 class IndexImage:
     """One published image. `sass` and `ptx` were read from the finished binary and are sorted by number, then suffix;
-    `toolkit` is None for an image without CUDA code; `size_bytes` is what a pull transfers, where known."""
+    `toolkit` is None for an image without CUDA code; `size_bytes` is what a pull transfers, where known. `layers`: how its
+    layers are packed, where known; `gzip`: the same image with layers packed by gzip, for container runtimes that read no zstd,
+    and `gzip_bytes` the size of its pull. These say how an image travels, not what it is, so they make no rows different."""
 
     target: str
     image: str
@@ -29,6 +33,9 @@ class IndexImage:
     fatbin_compression: Compression | None = None
     tag: str | None = None
     size_bytes: int | None = None
+    layers: Layers | None = field(default=None, compare=False)
+    gzip: str | None = field(default=None, compare=False)
+    gzip_bytes: int | None = field(default=None, compare=False)
 
     @property
     def is_cpu(self) -> bool:
@@ -65,9 +72,9 @@ def _image(row: Fields) -> IndexImage:
     sass, ptx = _archs(row, "sass"), _archs(row, "ptx")
     if toolkit is None and (sass or ptx):
         raise Malformed(row.key("toolkit"), "is null although the image holds CUDA code")
-    size = row.find("size_bytes", int)
-    if size is not None and size < 0:
-        raise Malformed(row.key("size_bytes"), f"must not be negative, is {describe(size)}")
+    layers = row.find("layers", str)
+    if layers is not None and layers not in LAYERS:
+        raise Malformed(row.key("layers"), f"must be one of {', '.join(LAYERS)}, not {layers[:40]!r}")
     return IndexImage(
         target=row.text("target"),
         image=row.text("image"),
@@ -77,8 +84,18 @@ def _image(row: Fields) -> IndexImage:
         ptx=ptx,
         fatbin_compression=cast("Compression | None", compression),
         tag=row.find_parsed("tag", printable),
-        size_bytes=size,
+        size_bytes=_size(row, "size_bytes"),
+        layers=cast("Layers | None", layers),
+        gzip=row.find_parsed("gzip", printable),
+        gzip_bytes=_size(row, "gzip_bytes"),
     )
+
+
+def _size(row: Fields, name: str) -> int | None:
+    size = row.find(name, int)
+    if size is not None and size < 0:
+        raise Malformed(row.key(name), f"must not be negative, is {describe(size)}")
+    return size
 
 
 def _archs(row: Fields, name: str) -> tuple[Arch, ...]:
@@ -98,6 +115,9 @@ def image_to_json(image: IndexImage) -> dict[str, object]:
         "ptx": [str(arch) for arch in image.ptx],
         "fatbin_compression": image.fatbin_compression,
         "size_bytes": image.size_bytes,
+        "layers": image.layers,
+        "gzip": image.gzip,
+        "gzip_bytes": image.gzip_bytes,
     }
     return {key: value for key, value in row.items() if value is not None or key in ("toolkit", "fatbin_compression")}
 

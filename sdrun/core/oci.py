@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
+from sdrun.core import index
 from sdrun.core.decode import Fields, Malformed, check, parse_at
 from sdrun.core.index import SCHEMA, Index, IndexImage
 from sdrun.core.labels import (
@@ -37,6 +39,10 @@ MANIFEST_TYPES = (IMAGE_MANIFEST, DOCKER_MANIFEST)
 
 SCHEMA_KEY = "io.sdrun.schema"
 PULL_BYTES = "io.sdrun.pull-bytes"  # what a pull transfers: config and layers
+LAYERS = "io.sdrun.layers"  # how its layers are packed
+GZIP = "io.sdrun.gzip"  # digest of the manifest of the same image with gzip layers, where this one has others
+GZIP_BYTES = "io.sdrun.gzip-pull-bytes"  # what a pull of that transfers
+GZIP_TAG = "gzip"  # what stands behind its tag
 REF_NAME = "org.opencontainers.image.ref.name"
 CREATED = "org.opencontainers.image.created"
 VERSION = "org.opencontainers.image.version"
@@ -84,11 +90,26 @@ class Published:
 
     def row(self, repository: Repository) -> IndexImage:
         """What the resolver sees. Raises Malformed naming the annotation."""
-        size = self.annotations.get(PULL_BYTES, "")
+        size = self._bytes(PULL_BYTES)
+        row = index_image_from_labels(self.annotations, repository.at(self.digest), self.platform, size)
+        layers, gzip = self.annotations.get(LAYERS), self.annotations.get(GZIP)
+        if layers is not None and layers not in index.LAYERS:
+            raise Malformed(LAYERS, f"must be one of {', '.join(index.LAYERS)}, not {layers[:40]!r}")
+        if gzip is not None and not is_digest(gzip):
+            raise Malformed(GZIP, f"must be a digest, not {gzip[:40]!r}")
+        return replace(
+            row,
+            tag=self.tag,
+            layers=cast("index.Layers | None", layers),
+            gzip=repository.at(gzip) if gzip else None,
+            gzip_bytes=self._bytes(GZIP_BYTES),
+        )
+
+    def _bytes(self, name: str) -> int | None:
+        size = self.annotations.get(name, "")
         if size and not (size.isdecimal() and len(size) <= 20):
-            raise Malformed(PULL_BYTES, f"must be a number of bytes, not {size[:40]!r}")
-        row = index_image_from_labels(self.annotations, repository.at(self.digest), self.platform, int(size) if size else None)
-        return replace(row, tag=self.tag)
+            raise Malformed(name, f"must be a number of bytes, not {size[:40]!r}")
+        return int(size) if size else None
 
 
 def tag_of(engine: str, target: str, platform: str) -> str:
@@ -97,11 +118,18 @@ def tag_of(engine: str, target: str, platform: str) -> str:
     return f"{engine}-{target}{suffix}"
 
 
+def gzip_tag_of(tag: str) -> str:
+    """The tag of the gzip form of the image with that tag."""
+    return f"{tag}-{GZIP_TAG}"
+
+
 def target_in_tag(tag: str, engine: str) -> TargetId | None:
     """The target whose image of `engine` bears this tag, None where it is no such tag."""
     if not tag.startswith(f"{engine}-"):
         return None
     rest = tag.removeprefix(f"{engine}-")
+    if rest.endswith(f"-{GZIP_TAG}"):
+        return None  # the other form of an image that has a tag of its own
     for text in (rest, rest.rpartition("-")[0]):
         try:
             return TargetId.parse(text)
@@ -110,10 +138,14 @@ def target_in_tag(tag: str, engine: str) -> TargetId | None:
     return None
 
 
-def annotations_of(labels: Mapping[str, str], pull_bytes: int) -> dict[str, str]:
-    """The annotations for an image of these labels: what resolving needs and what people look for; empty ones are left out."""
+def annotations_of(
+    labels: Mapping[str, str], pull_bytes: int, layers: index.Layers = "gzip", gzip: tuple[str, int] | None = None
+) -> dict[str, str]:
+    """The annotations for an image of these labels: what resolving needs and what people look for; empty ones are left out.
+    `gzip`: digest and bytes to pull of the same image with gzip layers."""
     facts = {name: labels[name] for name in _COPIED if labels.get(name)}
-    return dict(sorted({**facts, PULL_BYTES: str(pull_bytes)}.items()))
+    other = {GZIP: gzip[0], GZIP_BYTES: str(gzip[1])} if gzip else {}
+    return dict(sorted({**facts, PULL_BYTES: str(pull_bytes), LAYERS: layers, **other}.items()))
 
 
 def index_document(engine: str, images: Iterable[Published], others: Iterable[Mapping[str, object]] = ()) -> dict[str, object]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sdrun.catalog.runtimes import readable_here
 from sdrun.core.decode import Malformed
 from sdrun.core.host import HostFacts
 from sdrun.core.index import Index, IndexImage
@@ -20,7 +21,7 @@ from sdrun.core.policy import Build, Policy
 from sdrun.core.target import TargetId
 from sdrun.errors import RuntimeUnavailable, UsageProblem, VerificationFailed, from_refusal
 from sdrun.launch import jitcache
-from sdrun.launch.sources import Sources, as_announced, local_copy, pulled, trusted
+from sdrun.launch.sources import Sources, as_announced, check_layers, local_copy, pulled, trusted
 from sdrun.runtime.protocol import ContainerRuntime, GpuRequest, LocalImage
 
 _TRIAL = "sdrun-trial:"  # a build under way, not proven yet
@@ -100,14 +101,14 @@ def choose(
 
     host, runtime = current_host(environ, lambda: connect().facts()), connect()
     policy = _policy(wishes, environ)
-    index = _index(runtime, wishes, fetching)
+    index = readable_here(_index(runtime, wishes, fetching), host.runtime)
     answer = _resolve(host, index, policy)
     if isinstance(answer, Refusal) and answer.change.build and fetching.build and _build_suffices(answer, wishes):
         fetching.build(answer.change.build)
         answer = _resolve(host, local_index(runtime)[0], _policy(wishes, environ))
     if isinstance(answer, Refusal):
         raise _refused(answer, index, wishes)
-    local = _present(runtime, answer, index, wishes, fetching)
+    local = _present(runtime, answer, index, wishes, fetching, host)
     chosen = Chosen(answer, host, local, host.notes, wishes.allow_jit)
     return replace(chosen, notes=(*host.notes, *jitcache.notes(answer, chosen.compiled)))
 
@@ -231,7 +232,9 @@ def _bears_own_tag(image: LocalImage) -> bool:
     return any(tag.endswith(own) for tag in image.tags)
 
 
-def _present(runtime: ContainerRuntime, plan: Plan, index: Index, wishes: Wishes, fetching: Fetching) -> LocalImage | None:
+def _present(
+    runtime: ContainerRuntime, plan: Plan, index: Index, wishes: Wishes, fetching: Fetching, host: HostFacts
+) -> LocalImage | None:
     """The image that was chosen, brought here where that is allowed, and none but one that is as it should be: signed as the
     settings demand, and what the registry's index says of it."""
     image = local_copy(runtime, wishes.sources, plan.image)
@@ -243,6 +246,7 @@ def _present(runtime: ContainerRuntime, plan: Plan, index: Index, wishes: Wishes
             f"the image {plan.image[:19]} is not on this machine", f"sdrun build {plan.target}", id="image-missing"
         )
     if image is None:
+        check_layers(next((row for row in index.images if row.image == plan.image), None), host.runtime)
         image = pulled(runtime, wishes.sources, plan.image, fetching.progress, fetching.say)
         if "@" not in plan.image:  # an index file may name tags; their digest is known only now
             _check_trust(plan.image, image, wishes.sources, fetching)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sdrun.core.host import RuntimeFacts
 from sdrun.core.index import Index, IndexImage
 from sdrun.core.reference import Reference, is_digest
-from sdrun.errors import BadConfiguration, SdrunError, UsageProblem, VerificationFailed
+from sdrun.errors import BadConfiguration, RuntimeUnavailable, SdrunError, UsageProblem, VerificationFailed
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage
 
 if TYPE_CHECKING:
@@ -125,6 +126,25 @@ def pulled(runtime: ContainerRuntime, sources: Sources, image: str, progress: Pr
             failures.append(fault)
             say(f"{reference.repository}: {fault.message}")
     raise failures[0]
+
+
+def check_layers(row: IndexImage | None, runtime: RuntimeFacts | None) -> None:
+    """Raises RuntimeUnavailable (`layers-unreadable`) before a pull that cannot end well: the image's layers are packed with
+    zstd, nobody has published it with gzip layers, and this runtime is known to read gzip alone."""
+    if row is None or row.layers != "zstd" or runtime is None:
+        return
+    from sdrun.catalog.runtimes import zstd_layers_from
+    from sdrun.core.layers import reads_zstd
+
+    first = zstd_layers_from()
+    if reads_zstd(runtime, first) is False:
+        version = ".".join(map(str, first[runtime.name]))
+        raise RuntimeUnavailable(
+            f"{runtime.name} {runtime.version} cannot read the layers of {row.image}, which are packed with zstd, and no other "
+            "form of it is published",
+            f"Install {runtime.name} {version} or newer, or build the image here: sdrun build {row.target}",
+            id="layers-unreadable",
+        )
 
 
 def as_announced(image: LocalImage, row: IndexImage) -> None:

@@ -11,33 +11,40 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
+from sdrun.core.index import Layers
 from sdrun.core.oci import IMAGE_CONFIG, IMAGE_MANIFEST, Published, annotations_of
 from sdrun.core.platform import parse_platform
 from sdrun.errors import VerificationFailed
 from sdrun.registry.gzipping import GzipCompressor
 from sdrun.registry.upload import LocalBlob
 
-Compression = Literal["gzip", "zstd"]
+Compression = Layers
 LAYER_TYPES: Mapping[Compression, str] = {
     "gzip": "application/vnd.oci.image.layer.v1.tar+gzip",
     "zstd": "application/vnd.oci.image.layer.v1.tar+zstd",
 }
 ZSTD_LEVEL = 10  # docs/publishing.md has the measurements
+# The largest window that every decoder takes without being asked (libzstd's limit; Go's takes 512 MiB): programs of one image
+# are nearly the same bytes, megabytes apart. A smaller layer has a smaller one, which is what unpacking takes of memory.
+ZSTD_WINDOW_LOG, _SMALLEST_WINDOW_LOG = 27, 20
 _PIECE = 1 << 20
 _GZIP, _ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """An image ready to be pushed. `diff_ids` are the digests of the layers unpacked, in order."""
+    """An image ready to be pushed. `diff_ids` are the digests of the layers unpacked, in order; `gzip`: digest and bytes to
+    pull of the same image with gzip layers, where this one has others and that is published, too."""
 
     config: LocalBlob
     layers: tuple[LocalBlob, ...]
     labels: Mapping[str, str]
     platform: str
     diff_ids: tuple[str, ...] = ()
+    compression: Compression = "gzip"
+    gzip: tuple[str, int] | None = None
 
     @property
     def pull_bytes(self) -> int:
@@ -52,16 +59,20 @@ class Packed:
             "mediaType": IMAGE_MANIFEST,
             "config": self.config.descriptor(),
             "layers": [layer.descriptor() for layer in self.layers],
-            "annotations": annotations_of(self.labels, self.pull_bytes),
+            "annotations": self._annotations,
         }
         return as_bytes(document)
+
+    @property
+    def _annotations(self) -> dict[str, str]:
+        return annotations_of(self.labels, self.pull_bytes, self.compression, self.gzip)
 
     @property
     def published(self) -> Published:
         """What an index says of it."""
         body = self.manifest
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
-        return Published(digest, len(body), self.platform, annotations_of(self.labels, self.pull_bytes))
+        return Published(digest, len(body), self.platform, self._annotations)
 
 
 def as_bytes(document: Mapping[str, object]) -> bytes:
@@ -94,7 +105,7 @@ def pack(
             labels = dict((document.get("config") or {}).get("Labels") or {})
     except (tarfile.TarError, ValueError, KeyError, TypeError, AttributeError, EOFError, zlib.error) as fault:
         raise _damaged(str(fault)) from None
-    return Packed(LocalBlob.of(config, IMAGE_CONFIG), tuple(layers), labels, platform, tuple(diff_ids))
+    return Packed(LocalBlob.of(config, IMAGE_CONFIG), tuple(layers), labels, platform, tuple(diff_ids), compression)
 
 
 def content_of(archive: Path) -> str:
@@ -142,8 +153,8 @@ def _compressed(
 ) -> LocalBlob:
     out = folder / f"layer-{diff_id.removeprefix('sha256:')[:32]}"
     plain, packed, size = hashlib.sha256(), hashlib.sha256(), 0
-    squeeze = compressor(compression)
     with _opened(tar, path) as file, out.open("wb") as target:
+        squeeze = compressor(compression, _plain_size(file))
         for piece in _plain(file):
             plain.update(piece)
             told(len(piece))
@@ -180,11 +191,29 @@ def _plain(file: IO[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-def compressor(compression: Compression) -> Any:
-    """An object with `compress` and `flush`. Neither form carries a date or a name: the same bytes give the same blob."""
+def _plain_size(file: IO[bytes]) -> int | None:
+    """Bytes of the layer unpacked, None where the runtime keeps it packed."""
+    head = file.read(4)
+    size = file.seek(0, 2)
+    file.seek(0)
+    return None if head.startswith((_GZIP, _ZSTD)) else size
+
+
+def compressor(compression: Compression, size: int | None = None) -> Any:
+    """An object with `compress` and `flush` for `size` bytes (None: not known). Neither form carries a date or a name: the same
+    bytes give the same blob."""
     if compression == "gzip":
         return GzipCompressor()
-    return _zstd().ZstdCompressor(level=ZSTD_LEVEL)
+    zstd = _zstd()
+    window = ZSTD_WINDOW_LOG if size is None else min(ZSTD_WINDOW_LOG, max(_SMALLEST_WINDOW_LOG, size.bit_length()))
+    parameters = zstd.CompressionParameter
+    return zstd.ZstdCompressor(
+        options={
+            parameters.compression_level: ZSTD_LEVEL,
+            parameters.window_log: window,
+            parameters.enable_long_distance_matching: 1,
+        }
+    )
 
 
 def _zstd() -> Any:

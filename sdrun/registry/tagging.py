@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
-from sdrun.core.oci import MANIFEST_TYPES, Published, annotations_of
+from sdrun.core.oci import GZIP, GZIP_BYTES, MANIFEST_TYPES, Published, annotations_of
 from sdrun.core.platform import parse_platform
 from sdrun.errors import VerificationFailed
 from sdrun.registry import faults
@@ -57,18 +57,23 @@ def set_tag(registry: Registry, tag: str, image: Manifest) -> tuple[Manifest, bo
 
 
 def described(registry: Registry, manifest: Manifest) -> Published:
-    """What an index says of an image that is in the registry: from its manifest's annotations, else from the labels in its
-    configuration. Raises VerificationFailed where it is no single image."""
+    """What an index says of an image that is in the registry: the labels in its configuration, how its layers are packed, and,
+    from its manifest's annotations, which other form of it there is. Raises VerificationFailed where it is no single image."""
     if manifest.media_type not in MANIFEST_TYPES:
         raise faults.nonsense(manifest.digest[:19], registry.session.host, f"it is a {manifest.media_type[:60]}")
     document = manifest.document
+    notes = document.get("annotations")
+    notes = notes if isinstance(notes, Mapping) else {}
     try:
         config_digest = str(document["config"]["digest"])
         pull_bytes = int(document["config"]["size"]) + sum(int(layer["size"]) for layer in document["layers"])
+        zstd = any(str(layer["mediaType"]).endswith("+zstd") for layer in document["layers"])
+        gzip = (str(notes[GZIP]), int(notes[GZIP_BYTES])) if zstd and GZIP in notes else None
         config = registry.session.parsed(registry.small_blob(config_digest), "an image's configuration")
         labels = dict((config.get("config") or {}).get("Labels") or {})
         variant = f"/{config['variant']}" if config.get("variant") else ""
         platform = parse_platform(f"{config['os']}/{config['architecture']}{variant}")
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
         raise faults.nonsense(manifest.digest[:19], registry.session.host, f"it is no image ({fault})") from None
-    return Published(manifest.digest, len(manifest.body), platform, annotations_of(labels, pull_bytes), manifest.media_type)
+    annotations = annotations_of(labels, pull_bytes, "zstd" if zstd else "gzip", gzip)
+    return Published(manifest.digest, len(manifest.body), platform, annotations, manifest.media_type)

@@ -45,10 +45,12 @@ def saved(
     size: int = 3000,
     engine: str = ENGINE,
     created: str = "2026-05-06T00:00:00Z",
+    twice: bool = False,
 ) -> Path:
-    """An image archive whose one layer holds a file of about `size` bytes that do not compress."""
+    """An image archive whose one layer holds a file of about `size` bytes that do not compress, or two that are the same."""
     folder.mkdir(parents=True, exist_ok=True)
-    layer = _tar({"usr/bin/sd-cli": random.Random(f"{target}{content}").randbytes(size)})
+    program = random.Random(f"{target}{content}").randbytes(size)
+    layer = _tar({"usr/bin/sd-cli": program, **({"usr/bin/sd-server": program} if twice else {})})
     config = {
         "architecture": "amd64",
         "os": "linux",

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from sdrun.catalog.runtimes import readable_here
 from sdrun.core.facts import CudaFacts
 from sdrun.core.host import HostFacts
 from sdrun.core.index import Index
@@ -93,7 +94,7 @@ class Surroundings:
         """Ties the parts together: index and answer follow from runtime, host and policy."""
         runtime, cuda = Once(open_runtime), Once(find_cuda)
         host = Once(lambda: find_host(runtime.or_none()))
-        index = Once(lambda: published if published is not None else local_index(runtime())[0])
+        index = Once(lambda: readable_here(published, host().runtime) if published is not None else local_index(runtime())[0])
         answer = Once(lambda: resolve(host(), index(), policy(environ), cuda()))
         return cls(
             environ=environ,

@@ -143,6 +143,10 @@ BAD_INDEXES = [
     ("images.0.fatbin_compression", True, "images[0].fatbin_compression"),
     ("images.0.size_bytes", -1, "images[0].size_bytes"),
     ("images.0.size_bytes", 1.5, "images[0].size_bytes"),
+    ("images.0.layers", "xz", "images[0].layers"),
+    ("images.0.layers", 1, "images[0].layers"),
+    ("images.0.gzip", 5, "images[0].gzip"),
+    ("images.0.gzip_bytes", -1, "images[0].gzip_bytes"),
 ]
 
 

@@ -11,6 +11,7 @@ from sdrun.core.oci import (
     IMAGE_INDEX,
     Published,
     annotations_of,
+    gzip_tag_of,
     index_document,
     merged,
     published_of,
@@ -166,3 +167,24 @@ def test_merging_keeps_one_for_each_slot() -> None:
     old = (image(), image("cpu", "b"))
     new = (image(digit="c"), image(digit="d", platform="linux/arm64"))
     assert [one.digest[7] for one in merged(old, new)] == ["b", "c", "d"]
+
+
+def test_the_other_form_of_an_image() -> None:
+    gzip = {"io.sdrun.layers": "zstd", "io.sdrun.gzip": f"sha256:{'c' * 64}", "io.sdrun.gzip-pull-bytes": "23456"}
+    row = image(**gzip).row(REPOSITORY)
+    assert (row.layers, row.gzip, row.gzip_bytes) == ("zstd", REPOSITORY.at(f"sha256:{'c' * 64}"), 23456)
+    assert (image().row(REPOSITORY).layers, image().row(REPOSITORY).gzip) == ("gzip", None)
+    labels = annotations_of(LABELS, 5, "zstd", (f"sha256:{'c' * 64}", 23456))
+    assert {name: labels[name] for name in gzip} == gzip
+    assert gzip_tag_of("sdcpp-1-cpu") == "sdcpp-1-cpu-gzip"
+    assert target_in_tag("sdcpp-1-cpu-gzip", "sdcpp-1") is None  # it is not an image of its own
+    assert str(target_in_tag("sdcpp-1-cu124-sm90-arm64", "sdcpp-1")) == "cu124-sm90"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("io.sdrun.layers", "xz"), ("io.sdrun.gzip", "latest"), ("io.sdrun.gzip-pull-bytes", "-1")]
+)
+def test_forms_that_cannot_be(name: str, value: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        image(**{name: value}).row(REPOSITORY)
+    assert caught.value.key == name

@@ -8,12 +8,13 @@ import pytest
 
 from sdrun.catalog.config import Settings
 from sdrun.core.capability import Arch
+from sdrun.core.host import RuntimeFacts
 from sdrun.core.index import IndexImage
 from sdrun.core.labels import index_image_from_labels
 from sdrun.core.reference import Reference
-from sdrun.errors import BadConfiguration, VerificationFailed
+from sdrun.errors import BadConfiguration, RuntimeUnavailable, VerificationFailed
 from sdrun.launch.choosing import Wishes
-from sdrun.launch.sources import Sources, as_announced, local_copy, pulled, sources_of
+from sdrun.launch.sources import Sources, as_announced, check_layers, local_copy, pulled, sources_of
 from sdrun.runtime.fake import FakeRuntime
 from sdrun.runtime.protocol import LocalImage
 
@@ -113,3 +114,19 @@ def test_where_an_image_is_looked_for(wishes: Wishes, by_index: bool) -> None:
 
 def test_references_are_values() -> None:
     assert Sources((Reference.parse("a.example/x"),)) == Sources((Reference.parse("a.example/x"),))
+
+
+@pytest.mark.parametrize(("version", "refused"), [("20.10.24+dfsg1", True), ("23.0.1", False), ("dev", False)])
+def test_layers_that_a_runtime_cannot_read_are_told_before_the_pull(version: str, refused: bool) -> None:
+    zstd, runtime = replace(row(), layers="zstd"), RuntimeFacts("docker", version)
+    for fine in (None, row(), replace(row(), layers="gzip")):
+        check_layers(fine, runtime)
+    check_layers(zstd, None)
+    if not refused:
+        check_layers(zstd, runtime)
+        return
+    with pytest.raises(RuntimeUnavailable) as caught:
+        check_layers(zstd, runtime)
+    assert (caught.value.id, caught.value.exit_code) == ("layers-unreadable", 6)
+    assert "docker 20.10.24+dfsg1 cannot read" in caught.value.message
+    assert caught.value.remedy == "Install docker 23.0 or newer, or build the image here: sdrun build cu124-sm89"
