@@ -43,11 +43,14 @@ class _Row:
 
 
 def updated(text: str, table: Callable[[str], str]) -> str:
-    """A README's text with every block between two marks written anew; `table` gives the text of the block of that name, ending
-    with a line break. Raises ValueError where the table of targets has no block, and what `table` raises."""
-    if TARGETS not in [found["name"] for found in _BLOCK.finditer(text)]:
-        raise ValueError(f"lacks the line <!-- {TARGETS}: written by `make readme` from images/ --> or, behind it, its end")
+    """A page's text with every block between two marks written anew; `table` gives the text of the block of that name, ending
+    with a line break. Raises what `table` raises."""
     return _BLOCK.sub(lambda found: f"{found[1]}{table(found['name'])}{found[3]}", text)
+
+
+def blocks(text: str) -> list[str]:
+    """The names of a page's blocks, in their order."""
+    return [found["name"] for found in _BLOCK.finditer(text)]
 
 
 def target_table(rows: Sequence[Target], facts: CudaFacts) -> str:

@@ -11,6 +11,10 @@ from sdrun.resources import templates_dir
 Result = Mapping[str, Any]
 
 
+class NoResult(ValueError):
+    """A table has nothing to show yet: no result of that measurement is recorded."""
+
+
 def result_names() -> list[str]:
     """The tables there are."""
     return sorted(path.name.removesuffix(".md.j2") for path in (templates_dir() / "results").glob("*.md.j2"))
@@ -18,7 +22,8 @@ def result_names() -> list[str]:
 
 def result_table(name: str, results: Mapping[str, Result]) -> str:
     """The table `name` in Markdown, ending with a line break. `results` are recorded documents by their file's name without its
-    ending. Raises ValueError where a result that the table needs is not there, or has another form than the template knows."""
+    ending. Raises NoResult where no result of the table's measurement is recorded, ValueError where one has another form than
+    the template knows."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from jinja2.exceptions import UndefinedError
 
@@ -43,7 +48,7 @@ def _finder(results: Mapping[str, Result]) -> Callable[[str], list[Result]]:
         """The results of one measurement, one a device, in the order of their file names."""
         found = [document for _, document in sorted(results.items()) if document.get("measured") == measured]
         if not found:
-            raise ValueError(f"bench/results holds no result of {measured}")
+            raise NoResult(f"bench/results holds no result of {measured}")
         return found
 
     return of

@@ -19,6 +19,7 @@ import pytest
 from sdrun.core.selftest import Difference, difference
 from sdrun.launch.png import pixels_of
 from sdrun.runtime.hardening import RUN_LABEL
+from sdrun.runtime.protocol import GpuRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 # What would send a run somewhere else than to this machine's own images and GPUs.
@@ -77,6 +78,13 @@ def smi(*fields: str) -> list[list[str]]:
     argv = [program, f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     lines = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
     return [[value.strip() for value in line.split(",")] for line in lines if line.strip()]
+
+
+def request_of(plan: Mapping[str, Any]) -> GpuRequest:
+    """What a runtime is asked for where sdrun has chosen these GPUs: by CDI, or by NVIDIA's hook where CDI is not set up."""
+    if plan["gpu_access"] == "cdi":
+        return GpuRequest("cdi", tuple(f"nvidia.com/gpu={uuid}" for uuid in plan["devices"]))
+    return GpuRequest("gpus-flag", tuple(plan["devices"]))
 
 
 def apart(one: Path, other: Path) -> Difference:

@@ -18,8 +18,8 @@ from sdrun.launch.generate import prepare
 from sdrun.launch.preparing import run_name
 from sdrun.launch.request import Request
 from sdrun.launch.watch import Listener
-from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, Exit, GpuRequest, LocalImage
-from tests.gpu.running import Sdrun, created_since
+from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, Exit, LocalImage
+from tests.gpu.running import Sdrun, created_since, request_of
 
 pytestmark = pytest.mark.gpu
 
@@ -71,8 +71,7 @@ def test_the_guard_refuses_an_image_for_another_gpu(
 ) -> None:
     """Started by hand, as a pod would be: exit 4 and one sentence, before the engine is."""
     gpu = next(gpu for gpu in host["gpus"] if gpu["uuid"] in plan["devices"])
-    request = GpuRequest("cdi", tuple(f"nvidia.com/gpu={uuid}" for uuid in plan["devices"]))
-    spec = ContainerSpec(stranger.id, ("--version",), f"{os.geteuid()}:{os.getegid()}", gpu=request)
+    spec = ContainerSpec(stranger.id, ("--version",), f"{os.geteuid()}:{os.getegid()}", gpu=request_of(plan))
     ended, said = contained(runtime, spec)
     assert ended.code == 4, said
     (line,) = said.strip().splitlines()

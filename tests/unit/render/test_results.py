@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sdrun.render.readme import updated
+from sdrun.render.readme import blocks, updated
 from sdrun.render.results import read_results, result_names, result_table
 
 PROFILE = {"sdrun, until the container is made": 0.31, "in all": 2.6}
@@ -104,5 +104,55 @@ def test_blocks_are_written_and_the_rest_is_left() -> None:
     begin = "<!-- targets: written by `make readme` from images/ -->\n"
     text = f"one\n{begin}old\n<!-- targets: end -->\ntwo\n"
     assert updated(text, lambda name: f"{name}\n") == text.replace("old", "targets")
-    with pytest.raises(ValueError, match="lacks the line"):
-        updated("one\n", str)
+    assert (blocks(text), blocks("one\n")) == (["targets"], [])
+
+
+def test_failures() -> None:
+    right = {"before": {"resolve": {"status": "ok"}}, "after": {"flux": {"exit": 0, "seconds": 2.2}}}
+    wrong = {
+        "before": {
+            "resolve": {"id": "arch-mismatch", "exit": 4},
+            "generate": {"exit": 4, "seconds": 0.4},
+            "guard": {"exit": 4},
+        },
+        "after": {
+            "flux": {"exit": 0, "seconds": 43.7, "verdict": None},
+            "flux-fa": {"exit": 134, "no_device_code_lines": 224, "verdict": {"id": "arch-mismatch"}},
+        },
+    }
+    images = {"right": {"stands_for": "made for it", **right}, "75ptx-86": {"stands_for": "two archs", **wrong}}
+    found = {"measured": "failures", "date": "2026-11-23", "machine": MACHINE, "figures": {"images": images}}
+    said = rows(result_table("failures", {"failures_h100": found}))
+    assert said[0][:2] == ["made for it", "ok"]
+    assert said[1] == [
+        *("two archs", "arch-mismatch", "4 in 0.4 s", "4"),
+        *("0 in 43.7 s; flash attention 134", "224", "arch-mismatch"),
+    ]
+
+
+def test_speed() -> None:
+    def row(kind: str, size: int, engine: str, median: float, options: str = "") -> dict[str, Any]:
+        rate = {"median": median, "least": median, "most": median}
+        return {"type": kind, "size": size, "engine": engine, "options": options, "env": {}, "steps_per_s": rate}
+
+    measured = [row("q4_0", 512, "shipped", 4), row("q4_0", 512, "default", 3.5), row("f16", 1024, "shipped", 1)]
+    measured += [row("q4_0", 512, "shipped", 9, "--diffusion-fa"), {**row("f16", 512, "shipped", 9), "env": {"A": "1"}}]
+    found = {"measured": "speed", "date": "2026-11-23", "machine": MACHINE, "figures": {"rows": measured}}
+    assert rows(result_table("speed", {"speed": found})) == [
+        ["Q4_0", "512 x 512", "4.00", "3.50"],
+        ["F16", "1024 x 1024", "1.00", ""],
+    ]
+
+
+def test_overhead_and_startup() -> None:
+    one = {"median_s": 1.0}
+    figures = {"sdrun": {"median_s": 1.5}, "container_command": one, "added": {"median_s": 0.5}, "added_net": None}
+    figures["processor"] = {"sdrun": {"median_s": 0.4}, "container_command": {"median_s": 0.1}}  # type: ignore[dict-item]
+    machine = {"processor": "AMD EPYC", "cores": 2}
+    found = {"measured": "overhead", "date": "2026-11-23", "machine": machine, "figures": figures}
+    assert rows(result_table("overhead", {"overhead": found})) == [
+        ["AMD EPYC, 2 cores", "1.50 s", "1.00 s", "0.50 s", "", "0.30 s"]
+    ]
+    pair = {"seconds": 0.13, "baseline_seconds": 0.14, "ratio": 0.929}
+    started = {"figures": {"sdrun --help / empty --help": pair, "ramalama": "0.25"}}
+    assert rows(result_table("startup", {"startup": started})) == [["sdrun --help / empty --help", "0.13", "0.14", "0.93"]]
