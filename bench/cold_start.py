@@ -256,8 +256,12 @@ def measure(bench: Bench, options: argparse.Namespace, write: Callable[[Mapping[
         row: dict[str, Any] = {"what": model.what}
         figures["models"][model.name] = row
         row["warm"] = attempt(lambda: rounds(bench, model, bare, options.runs, drop=False))  # noqa: B023 (called at once)
-        if options.jit_runs and bench.runtime.image(options.jit) is not None:
-            row["compiled"] = attempt(lambda: compiled(bench, model, options.jit, options.jit_runs))  # noqa: B023
+        write(figures)
+        jit_runs = options.jit_runs if model.name == "flux" else min(options.jit_runs, 1)
+        if jit_runs and bench.runtime.image(options.jit) is not None:
+            row["compiled"] = attempt(lambda: compiled(bench, model, options.jit, jit_runs))  # noqa: B023
+            row["ratios"] = ratios(row)
+            write(figures)
         if options.drop:
             row["dropped"] = attempt(lambda: rounds(bench, model, bare, options.drop, drop=True))  # noqa: B023
         row["ratios"] = ratios(row)
@@ -284,8 +288,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--image", default="", help="tag, id or target; without it what sdrun resolve takes")
     parser.add_argument("--jit", default=CONTROL, help="an image that holds PTX alone")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--jit-runs", type=int, default=2)
-    parser.add_argument("--drop", type=int, default=3, metavar="N", help="rounds with the page cache dropped")
+    parser.add_argument("--jit-runs", type=int, default=2, help="of flux; one of shapes")
+    parser.add_argument("--drop", type=int, default=2, metavar="N", help="rounds with the page cache dropped")
     parser.add_argument("--only", choices=("flux", "shapes"))
     parser.add_argument(
         "--gpu", default="auto", help="none measures the cpu image, which is no result: the run is not recorded"

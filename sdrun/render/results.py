@@ -43,10 +43,12 @@ def result_table(name: str, results: Mapping[str, Result]) -> str:
     return text.rstrip("\n") + "\n"
 
 
-def _finder(results: Mapping[str, Result]) -> Callable[[str], list[Result]]:
-    def of(measured: str) -> list[Result]:
-        """The results of one measurement, one a device, in the order of their file names."""
+def _finder(results: Mapping[str, Result]) -> Callable[..., list[Result]]:
+    def of(measured: str, having: str = "") -> list[Result]:
+        """The results of one measurement, one a device, in the order of their file names; those whose figures have the key
+        `having`, where one is named."""
         found = [document for _, document in sorted(results.items()) if document.get("measured") == measured]
+        found = [document for document in found if not having or having in document["figures"]]
         if not found:
             raise NoResult(f"bench/results holds no result of {measured}")
         return found

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from sdrun.catalog.runtimes import zstd_layers_from
 from sdrun.core.labels import PTX, TARGET, target_from_labels
+from sdrun.core.layers import reads_zstd
 from sdrun.errors import RuntimeUnavailable
 from sdrun.runtime import connect
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage
@@ -88,11 +90,16 @@ def ptx_only(local: list[LocalImage]) -> LocalImage:
 
 @pytest.fixture(scope="module")
 def shop(
-    plan: dict[str, Any], local: list[LocalImage], shared: Sdrun, tmp_path_factory: pytest.TempPathFactory
+    plan: dict[str, Any],
+    local: list[LocalImage],
+    runtime: ContainerRuntime,
+    shared: Sdrun,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Shop]:
     """A registry with the image that runs here, which is on this machine no more, and with the cpu image where that is here."""
     others = ["cpu"] if any(image.labels[TARGET] == "cpu" for image in local) else []
-    with published(shared, plan["target"], plan["image"], others, tmp_path_factory.mktemp("shop")) as made:
+    form = "zstd" if reads_zstd(runtime.facts(), zstd_layers_from()) else "gzip"  # packed as this machine reads it
+    with published(shared, plan["target"], plan["image"], others, form, tmp_path_factory.mktemp("shop")) as made:
         yield made
 
 
@@ -125,8 +132,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Writes the record, where something ran and everything was to run."""
-    parts = session.config.option.keyword or any("::" in word or word.endswith(".py") for word in session.config.args)
-    if parts or not any(row["verdict"] != "skipped" for row in _rows.values()):
+    partly = session.config.option.keyword or any("::" in word or word.endswith(".py") for word in session.config.args)
+    if partly or not any(row["verdict"] != "skipped" for row in _rows.values()):
         return
     sys.path.insert(0, str(ROOT / "bench"))
     import record
@@ -140,8 +147,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
         "rows": rows,
     }
-    document = record.document("end_to_end", figures, gpu=record.gpu_facts()) | {"rerun": "make test-gpu"}
-    path = record.out_folder() / f"end_to_end_{record.slug(str(record.gpu_facts()['device']))}.json"
+    facts = record.gpu_facts()
+    document = record.document("end_to_end", figures, gpu=facts) | {"rerun": "make test-gpu"}
+    path = record.out_folder() / f"end_to_end_{record.slug(str(facts['device']))}.json"
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 

@@ -42,9 +42,9 @@ class Shop:
 
 
 @contextmanager
-def published(sdrun: Sdrun, target: str, image: str, others: Sequence[str], folder: Path) -> Iterator[Shop]:
-    """Publishes `target`, whose content id is `image`, and the targets `others` that are here, then removes the image of
-    `target` from this machine. Afterwards it is there as before."""
+def published(sdrun: Sdrun, target: str, image: str, others: Sequence[str], form: str, folder: Path) -> Iterator[Shop]:
+    """Publishes `target`, whose content id is `image`, and the targets `others` that are here, all packed in one form (`zstd`,
+    `gzip`), then removes the image of `target` from this machine. Afterwards it is there as before."""
     tags = names_of(image)
     publisher = ready_to_publish(sdrun, target, image, folder)
     server = RegistryProcess(folder / "registry", tls=None, auth="none")
@@ -53,7 +53,7 @@ def published(sdrun: Sdrun, target: str, image: str, others: Sequence[str], fold
         repository = f"{server.host}/team/sdrun"
         rows: dict[str, dict[str, Any]] = {}
         for name in (target, *others):
-            answer = publisher.answer("publish", name, "--registry", repository, "--no-build")
+            answer = publisher.answer("publish", name, "--registry", repository, "--no-build", "--compression", form)
             rows |= {row["target"]: row for row in answer["images"]}
         shop = Shop(server, repository, target, image, tags, {name: row["digest"] for name, row in rows.items()}, rows)
         try:
