@@ -141,7 +141,7 @@ def main() -> int:
     ended: dict[str, tuple[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as folder:
         runtime = connect("docker")
-        image = choose(runtime, Wishes(), Fetching(pull=False)).local
+        image = choose(lambda: runtime, Wishes(), Fetching(pull=False)).local
         assert image is not None  # nothing was to be pulled, so it is here
         place = Place(wrapped(image, Path(folder)), options.weights or Path(folder), str(facts["device"]))
         for part in PARTS:
