@@ -25,12 +25,11 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 import record  # noqa: E402
 from bare import wrapped  # noqa: E402
-from control_images import CONTROLS, REPOSITORY  # noqa: E402
+from control_images import REPOSITORY  # noqa: E402
 
 from sdrun.launch.choosing import Fetching, Wishes, choose  # noqa: E402
 from sdrun.runtime import connect  # noqa: E402
 
-IMAGES = tuple(f"{REPOSITORY}:{control.name}" for control in CONTROLS)
 PTX_ONLY = f"{REPOSITORY}:ptx80"
 SHALLOW, DEEP = ("--double", "2", "--single", "4", "--types", "q4_0"), ("--double", "5", "--single", "10")
 
@@ -84,7 +83,6 @@ PARTS = (
         "failures",
         "images that do not suit the GPU",
         lambda place: ("bench/failures.py", "--flux", str(place.flux("shallow", SHALLOW))),
-        IMAGES,
     ),
     Part(
         "fit",
