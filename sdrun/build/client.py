@@ -38,12 +38,23 @@ class BuildClient:
     def build_argv(self, context: Path, tag: str, labels: Mapping[str, str], arguments: Mapping[str, str]) -> list[str]:
         """The build command: image from `context` into the runtime's own store under `tag`, plain progress on stderr.
         Proxies of the environment are passed on (BuildKit keeps them out of its cache keys)."""
-        argv = [self.program, "buildx", "build", "--builder", "default", "--load"] if self.kind == "buildx" else []
-        argv = argv or [self.program, "build"]
-        argv += ["--layers"] if self.kind == "podman" else ["--progress", "plain"]
-        argv += ["--tag", tag]
+        argv = [*self._build, *(["--load"] if self.kind == "buildx" else []), "--tag", tag]
         for name, value in labels.items():
             argv += ["--label", f"{name}={value}"]
+        return [*argv, *self._arguments(arguments), str(context)]
+
+    def stage_argv(self, context: Path, stage: str, arguments: Mapping[str, str]) -> list[str]:
+        """The command that builds one stage and writes its files to stdout as a tar archive."""
+        argv = [*self._build, "--target", stage, "--output", "type=tar,dest=-"]
+        return [*argv, *self._arguments(arguments), str(context)]
+
+    @property
+    def _build(self) -> list[str]:
+        argv = [self.program, "buildx", "build", "--builder", "default"] if self.kind == "buildx" else [self.program, "build"]
+        return [*argv, *(["--layers"] if self.kind == "podman" else ["--progress", "plain"])]
+
+    def _arguments(self, arguments: Mapping[str, str]) -> list[str]:
+        argv: list[str] = []
         for name, value in arguments.items():
             argv += ["--build-arg", f"{name}={value}"]
         for name in PROXY_VARIABLES:
@@ -52,7 +63,7 @@ class BuildClient:
         bundle = ca_bundle()
         if bundle is not None:
             argv += ["--secret", f"id=ca-bundle,src={bundle}"]
-        return [*argv, str(context)]
+        return argv
 
     def environment(self) -> dict[str, str]:
         """The environment for any of its commands: messages in English, since some are read."""

@@ -20,6 +20,8 @@ from sdrun.build.disk import disk_errors, disk_full, says_disk_full
 from sdrun.build.proof import Proof, prove
 from sdrun.build.source import FetchedSource, fetch
 from sdrun.build.toolkit import LocalToolkit
+from sdrun.build.whole import check_against_whole
+from sdrun.catalog.cuda import load_cuda_facts
 from sdrun.catalog.gpu_runs import gpu_runs
 from sdrun.core.capability import Arch
 from sdrun.core.engine import Engine
@@ -154,6 +156,9 @@ def _build(
         labels = {RECIPE: recipe.digest, BASE_DIGEST: start.id}
         with carried(client, start.reference, compiler_cache, say):
             run_build(client, BuildRequest(context, trial, labels, arguments), log, on_step)
+        if recipe.target.pruned:
+            say("linking the whole libraries, to hold the pruned ones against them")
+            _hold_against_whole(recipe.target, trial, context, client, arguments, runtime, root)
     image = runtime.image(trial)
     if image is None:
         raise RuntimeUnavailable(
@@ -170,6 +175,29 @@ def _build(
     if old is not None and old.id != image.id:
         _client_run(client, "rmi", old.id)  # refused while a container uses it: then it stays, without a name
     return image, log
+
+
+def _hold_against_whole(
+    target: Target,
+    trial: str,
+    context: Path,
+    client: BuildClient,
+    arguments: Mapping[str, str],
+    runtime: ContainerRuntime,
+    root: Path,
+) -> None:
+    """See `check_against_whole`; an image that fails it is gone."""
+    image = runtime.image(trial)
+    if image is None:
+        return  # told by the caller
+    try:
+        with tempfile.TemporaryDirectory(dir=_folder(root / "contexts"), prefix="proof-") as folder:
+            archive = Path(folder) / "image.tar"
+            save_image(image, archive, runtime)
+            check_against_whole(archive, context, client, arguments, target, load_cuda_facts())
+    except BaseException:
+        _client_run(client, "rmi", trial)
+        raise
 
 
 def _stage(recipe: Recipe, context: Path) -> None:
