@@ -15,7 +15,7 @@ from sdrun.fatbin.container import MAGIC, Entry, Fault, containers, find_contain
 from sdrun.fatbin.elf import Range
 from sdrun.fatbin.engine_archs import find_engine_archs
 from sdrun.fatbin.source import Source
-from sdrun.fatbin.stores import find_stored
+from sdrun.fatbin.stores import Tries, find_stored
 
 _MAX_FAULTS = 8
 _MAX_UNPACKED = 256 * 1024  # stored bytes of cubins unpacked to learn their toolkit, the smallest cubins first
@@ -102,7 +102,7 @@ def _read_elf(source: Source, tally: _Tally) -> None:
         tally.take(source, walk(source, part.start, part.end))
     if tally.total > before and tally.engine_archs is None:
         tally.engine_archs = find_engine_archs(source, parts.constants)
-    tally.store(find_stored(source, parts.data))
+    tally.store(find_stored(source, parts.data, tally.tries))
 
 
 class _Tally:
@@ -118,6 +118,7 @@ class _Tally:
         self._stored: Counter[tuple[str, Arch]] = Counter()
         self._faults: list[str] = []
         self.engine_archs: tuple[Arch, ...] | None = None
+        self.tries = Tries()
         self.total = 0
 
     def note(self, fault: Fault) -> None:

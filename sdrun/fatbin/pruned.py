@@ -21,7 +21,7 @@ from sdrun.fatbin.container import MAGIC, Entry, Fault, containers, find_contain
 from sdrun.fatbin.content import content_digest, stored_digest
 from sdrun.fatbin.lz4 import Corrupt
 from sdrun.fatbin.source import Source
-from sdrun.fatbin.stores import find_stored
+from sdrun.fatbin.stores import Tries, find_stored
 
 MAX_PIECES = 100_000  # of one file; the largest library known has 6,000
 
@@ -93,28 +93,30 @@ def read_holding(source: Source) -> Holding:
 
 def _entries(source: Source) -> Iterator[tuple[Source, Entry | Fault, bool]]:
     """Every entry with the source it stands in, and whether it is of a library's own store."""
-    head = source.read(0, 8)
+    head, tries = source.read(0, 8), Tries()
     if archive.is_archive(head):
         for member in archive.members(source):
             if isinstance(member, Fault):
                 yield source, member, False
             elif elf.is_elf(member.read(0, 4)):
-                yield from _elf_entries(member)
+                yield from _elf_entries(member, tries)
     elif elf.is_elf(head):
-        yield from _elf_entries(source)
+        yield from _elf_entries(source, tries)
     elif head.startswith(MAGIC):
         yield from ((source, item, False) for item in containers(source, 0, source.size))
     else:
         raise NotInspectable("it is no ELF file, static library or fatbin")
 
 
-def _elf_entries(source: Source) -> Iterator[tuple[Source, Entry | Fault, bool]]:
+def _elf_entries(source: Source, tries: Tries) -> Iterator[tuple[Source, Entry | Fault, bool]]:
     parts = elf.read_map(source)
     yield from ((source, fault, False) for fault in parts.faults)
     for part in parts.code:
         walk = containers if part.exact else find_containers
         yield from ((source, item, False) for item in walk(source, part.start, part.end))
-    yield from ((source, entry, True) for _, entry in find_stored(source, parts.data))
+    yield from ((source, entry, True) for _, entry in find_stored(source, parts.data, tries))
+    if tries.left < 0:
+        yield source, Fault(0, "it holds more places that look like GPU code than can be tried"), True
 
 
 def compare(

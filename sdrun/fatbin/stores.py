@@ -8,7 +8,9 @@ them the library takes for which GPU is its own affair, so they say nothing abou
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from sdrun.core.capability import Arch
 from sdrun.core.index import Compression
@@ -24,19 +26,25 @@ _HEADER = 64
 _STEP = 1 << 22
 _BLOCK = (1 << 17) + 64  # a frame's first block with what stands before it: what it takes to see how its content begins
 _MAX_FRAME_BLOCKS = 1 << 14  # of 128 KiB: 2 GiB
-MAX_TRIED = 100_000  # places that look like the beginning of a cubin; a large library has a few hundred
+MAX_TRIED = 10_000  # places in a file that look like the beginning of a cubin; the largest library has 780
 
 # e_flags of a cubin, as LLVM's ELF.h names them: its arch in the lowest byte, from ABI 8 on in the second, and the mark of `a`
 _ABI_AT, _NEW_ABI, _OLD_A, _NEW_A = 8, 8, 0x800, 0x8
 
 
-def find_stored(source: Source, parts: Iterable[Range]) -> Iterator[tuple[Range, Entry]]:
+@dataclass(slots=True)
+class Tries:
+    """How many places may still be tried in one file: only a made-up one has more than MAX_TRIED."""
+
+    left: int = MAX_TRIED
+
+
+def find_stored(source: Source, parts: Iterable[Range], tries: Tries) -> Iterator[tuple[Range, Entry]]:
     """Every piece of GPU code in `parts`, ranges that may hold anything, with the range it is in: fatbins, plain cubins, cubins
     in a zstd frame. A letter f is not known of cubins outside a fatbin. What looks like one and is none is passed over."""
-    tried = 0
     for part in parts:
         taken = part.start
-        inside: list[tuple[int, int]] = []
+        inside: deque[tuple[int, int]] = deque()
         for item in find_containers(source, part.start, part.end):
             if isinstance(item, Entry):
                 inside.append((item.offset, item.offset + item.stored))
@@ -44,10 +52,11 @@ def find_stored(source: Source, parts: Iterable[Range]) -> Iterator[tuple[Range,
                     yield part, item
         for at in _marks(source, part):
             while inside and inside[0][1] <= at:
-                inside.pop(0)
+                inside.popleft()
             if at < taken or (inside and inside[0][0] <= at):
                 continue
-            if (tried := tried + 1) > MAX_TRIED:
+            tries.left -= 1
+            if tries.left < 0:
                 return
             if (entry := _cubin_at(source, at, part.end)) is not None:
                 taken = at + entry.stored

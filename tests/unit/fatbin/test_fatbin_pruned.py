@@ -16,6 +16,7 @@ from sdrun.fatbin.carried import NotInspectable, read_code
 from sdrun.fatbin.pruned import Comparison, compare, differences, read_holding
 from sdrun.fatbin.report import file_to_json
 from sdrun.fatbin.source import MemorySource
+from sdrun.fatbin.stores import MAX_TRIED
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -252,3 +253,11 @@ def test_frames_that_lie_are_passed_over() -> None:
     frame = zstd.compress(STORED_80, 3)
     for bad in (frame[:-1], frame[:20], frame[:4] + b"\xff" * 30, b"\x28\xb5\x2f\xfd", STORED_80[:63]):
         assert read_code(MemorySource(elf({".data": bad})), "x").stored == {}
+
+
+def test_a_file_made_of_nothing_but_beginnings_ends_soon() -> None:
+    data = b"\x28\xb5\x2f\xfd" * (MAX_TRIED + 1)
+    file = library(elf({".data": data, ".nv_fatbin": fatbin(piece("80"))}), elf({".data": zstd.compress(STORED_80)}))
+    assert read_code(MemorySource(file), "x").sass == (Arch(80),)
+    with pytest.raises(NotInspectable, match="more places that look like GPU code"):
+        read_holding(MemorySource(file))  # half of it would be taken for the whole
