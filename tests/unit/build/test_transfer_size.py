@@ -9,9 +9,11 @@ import zlib
 from pathlib import Path
 
 import pytest
+from fatbins.files import PACKINGS, docker_archive, layer
 
 from sdrun.build import rootfs
 from sdrun.build.rootfs import open_rootfs
+from sdrun.errors import VerificationFailed
 
 
 def content(megabytes: int) -> bytes:
@@ -69,3 +71,21 @@ def test_a_layer_that_is_packed_counts_as_it_is(tmp_path: Path) -> None:
             outer.addfile(info, io.BytesIO(data))
     with open_rootfs(tmp_path / "image.tar") as opened:
         assert opened.transfer_bytes == len(layer.getvalue())
+
+
+@pytest.mark.parametrize("packing", ["none", "gzip", "zstd"])
+def test_layers_as_runtimes_keep_them(tmp_path: Path, packing: str) -> None:
+    """Docker with containerd's image store saves layers as they were pulled."""
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(docker_archive([PACKINGS[packing](layer({"opt/data": b"hello", "opt/more": bytes(5000)}))]))
+    with open_rootfs(archive) as opened:
+        assert {path for path, _ in opened.files()} == {"opt/data", "opt/more"}
+        assert opened.open("opt/data").read() == b"hello"
+        assert 0 < opened.transfer_bytes < 1000
+
+
+def test_a_zstd_layer_that_is_cut_off(tmp_path: Path) -> None:
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(docker_archive([PACKINGS["zstd"](layer({"opt/data": random.Random(1).randbytes(9000)}))[:-500]]))
+    with pytest.raises(VerificationFailed, match="not an image archive"), open_rootfs(archive):
+        pass
