@@ -7,9 +7,9 @@ replays.
     python bench/control_images.py --save FILE         also writes one tar of all that were named, for `docker load` where the
                                                        model is there already: it holds the engines' layers alone
 
-Each is the target cu124-sm90 with another list in CMAKE_CUDA_ARCHITECTURES, with the labels and the guard's table that follow
-from that list, and otherwise the text that `sdrun render cu124-sm90` writes: so all layers but the engine's are shared with it,
-cuBLAS for 9.0 among them. What the finished programs hold is read back; an image that holds anything else gets no name.
+Each is what `sdrun build cu124-sm90 --pruned` builds, with another list in CMAKE_CUDA_ARCHITECTURES, with the labels and the
+guard's table that follow from that list, and no other change: so all layers but the engine's are shared with it, cuBLAS for 9.0
+among them. What the finished programs hold is read back; an image that holds anything else gets no name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sdrun.build.building import BuildRequest, run_build  # noqa: E402
 from sdrun.build.client import BuildClient, find_client  # noqa: E402
 from sdrun.build.image import save_image  # noqa: E402
 from sdrun.build.inspecting import inspect_file  # noqa: E402
-from sdrun.build.local import in_full  # noqa: E402
+from sdrun.build.local import in_full, pruned  # noqa: E402
 from sdrun.build.proof import start_guarded  # noqa: E402
 from sdrun.build.source import fetch  # noqa: E402
 from sdrun.catalog.cuda import load_cuda_facts  # noqa: E402
@@ -77,8 +77,8 @@ FURTHER = (Control("80ptx-86", ("86",), ("80",), False, "the same with nothing b
 
 def changed(control: Control) -> tuple[Target, Target, Engine, Base]:
     """The target to copy, what `control` makes of it, and what both are built from and with."""
-    model = next(row for row in targets().rows if row.name == MODEL)
-    engine, base = engines()[model.engine], targets().bases[model.base]
+    model, engine = _row()
+    base = targets().bases[model.base]
     if control.full:
         model, engine = in_full(model, engine)
     sass, ptx = tuple(map(Arch.parse, control.sass)), tuple(map(Arch.parse, control.ptx))
@@ -89,14 +89,19 @@ def changed(control: Control) -> tuple[Target, Target, Engine, Base]:
     return model, named, engine, base
 
 
+def _row() -> tuple[Target, Engine]:
+    model = next(row for row in targets().rows if row.name == MODEL)
+    return replace(model, pruned=True), engines()[model.engine]
+
+
 def context_of(control: Control) -> dict[str, str]:
     """The files of the build context: the model's, with archs, labels and guard exchanged and nothing else."""
     model, target, engine, base = changed(control)
     files = render(model, engine, base)
     text = files["Dockerfile"]
     if control.full:  # packages as in the plain build: the toolkit is not installed a second time
-        plain = next(row for row in targets().rows if row.name == MODEL)
-        text = _exchange(text, _toolchain(text), _toolchain(render(plain, engines()[plain.engine], base)["Dockerfile"]))
+        plain = render(*_row(), base)
+        text = _exchange(text, _toolchain(text), _toolchain(plain["Dockerfile"]))
     archs = [cuda_architectures(one.variants[0]) for one in (model, target)]
     text = _exchange(text, f"-DCMAKE_CUDA_ARCHITECTURES={archs[0]} ", f"'-DCMAKE_CUDA_ARCHITECTURES={archs[1]}' ")
     old, new = image_labels(model, engine, base), image_labels(target, engine, base)
@@ -229,7 +234,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     built = [build(control, client, runtime, options.jobs) for control in wanted]
     print("\n".join(built))
     if options.save is not None:
-        model = next(row for row in targets().rows if row.name == MODEL)
+        row, engine = _row()
+        model, _ = pruned(replace(row, pruned=False), engine)  # the name that sdrun build --pruned gives it
         save(built, f"sdrun:{model.tag}", options.save.absolute(), client)
 
 

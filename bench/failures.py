@@ -46,7 +46,7 @@ from sdrun.errors import SdrunError  # noqa: E402
 from sdrun.launch.diagnosis import LogReader, diagnose  # noqa: E402
 from sdrun.runtime.protocol import Exit  # noqa: E402
 
-RIGHT = "sdrun:sdcpp-90e87bc-cu124-sm90"
+RIGHT = "sdrun:sdcpp-90e87bc-pruned-cu124-sm90"  # what the control images share their layers with
 TRAP = "has no device code compatible with CUDA arch"
 SECONDS = 240  # a run that has not ended by then is ended; the longest, with an empty cache, took 44
 PROCESSOR = "processor"  # the name under which its pictures stand beside the images'

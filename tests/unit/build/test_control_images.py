@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -48,7 +49,7 @@ def test_the_verdicts_on_a_90(script: ModuleType) -> None:
 
 
 def test_only_archs_labels_and_guard_differ(script: ModuleType) -> None:
-    model = next(row for row in targets().rows if row.name == script.MODEL)
+    model = replace(next(row for row in targets().rows if row.name == script.MODEL), pruned=True)
     plain = render(model, engines()[model.engine], targets().bases[model.base])
     for control in [one for one in script.CONTROLS if not one.full]:
         files = script.context_of(control)

@@ -45,7 +45,7 @@ def test_every_head_of_a_known_family_keeps_its_kernel() -> None:
 
 def test_every_type_of_weights_keeps_its_kernels() -> None:
     """What is not multiplied as it is goes through F16, whose range a language model can exceed."""
-    assert [part.part for part in ENGINE.left_out] == ["attention", "matmul-widths", "matmul-experts"]
+    assert [part.part for part in ENGINE.left_out] == ["attention", "matmul-widths", "matmul-experts", "loading-pauses"]
     for part in ENGINE.left_out:
         assert not any("mmq-instance" in name for name in part.files)
         assert "b/ggml/src/ggml-cuda/mmq.cu\n" not in part.patch
@@ -102,7 +102,10 @@ def test_a_patch_that_does_not_fit_ends_the_build(tmp_path: Path) -> None:
 def test_cuda_images_name_it_and_the_cpu_image_has_all() -> None:
     cuda, cpu = row("cu124-sm89"), row("cpu")
     bases = targets().bases
-    assert image_labels(cuda, ENGINE, bases[cuda.base])["io.sdrun.left-out"] == "attention,matmul-widths,matmul-experts"
+    assert (
+        image_labels(cuda, ENGINE, bases[cuda.base])["io.sdrun.left-out"]
+        == "attention,matmul-widths,matmul-experts,loading-pauses"
+    )
     assert "io.sdrun.left-out" not in image_labels(cpu, ENGINE, bases[cpu.base])
     files = render(cuda, ENGINE, bases[cuda.base])
     assert {f"{part.part}.patch" for part in ENGINE.left_out} <= set(files)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sdrun.build.local import pruned as in_pruned_form
 from sdrun.catalog.cuda import load_cuda_facts
 from sdrun.catalog.engines import engines
 from sdrun.catalog.targets import targets
@@ -58,6 +59,14 @@ def test_golden(row: Target) -> None:
     """What changes here changes an image; write it anew with: sdrun render TARGET -o DIR."""
     files = rendered(row)
     for golden in (GOLDEN / row.name).iterdir():
+        assert files[golden.name] == golden.read_text(encoding="utf-8")
+
+
+def test_golden_of_a_pruned_target() -> None:
+    """Write it anew from what the assertion shows: `sdrun build cu124-sm90 --pruned` renders it."""
+    (row,) = (row for row in ROWS if row.name == "cu124-sm90")
+    files = render(*in_pruned_form(row, engines()[row.engine]), targets().bases[row.base])
+    for golden in (GOLDEN.with_name("dockerfile_pruned") / row.name).iterdir():
         assert files[golden.name] == golden.read_text(encoding="utf-8")
 
 
