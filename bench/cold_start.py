@@ -299,8 +299,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="cold-start-") as folder:
         wishes = Wishes(gpu=options.gpu, allow_cpu=options.gpu == "none", image=options.image or None)
         prepared, _ = prepare(models(None)[0].request, wishes, Fetching(pull=False), Listener(), lambda: runtime)
-        options.image = options.image or prepared.chosen.plan.target
-        bench = Bench(runtime, prepared.chosen.image, options.gpu, Path(folder))
+        chosen = prepared.decided.chosen
+        options.image = options.image or chosen.plan.target
+        bench = Bench(runtime, chosen.image, options.gpu, Path(folder))
 
         def write(figures: Mapping[str, Any]) -> None:
             if options.gpu == "none":

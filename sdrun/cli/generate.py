@@ -141,16 +141,17 @@ def _prepare(console: Console, request: Request, wishes: Wishes, build: bool) ->
     return prepare(request, wishes, fetching, Listener(console.note, console.detail), connection.get)
 
 
-def _print_command(console: Console, decided: tuple[Prepared, ContainerRuntime], as_json: bool) -> None:
+def _print_command(console: Console, ready: tuple[Prepared, ContainerRuntime], as_json: bool) -> None:
     import shlex
 
     from sdrun.launch.generate import command_line
 
-    command, missing = command_line(*decided)
+    command, missing = command_line(*ready)
     if missing:
         console.note(f"make its folders first: {shlex.join(['mkdir', '-p', *map(str, missing)])}")
-    plan = decided[0].chosen.plan
-    facts = {"target": plan.target, "image": decided[0].chosen.image, "code_path": plan.code_path}
+    chosen = ready[0].decided.chosen
+    plan = chosen.plan
+    facts = {"target": plan.target, "image": chosen.image, "code_path": plan.code_path}
     if as_json:
         console.document({"schema": "sdrun.command/v1", "command": command, **facts})
     else:

@@ -9,14 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sdrun.core.model import ModelFiles
 from sdrun.errors import Interrupted, SdrunError
-from sdrun.launch.choosing import Chosen, Fetching, Wishes
+from sdrun.launch.choosing import Fetching, Wishes
 from sdrun.launch.engine_args import container, inside, outside
-from sdrun.launch.fitting import NOTHING_NEEDED, Fitted
 from sdrun.launch.jitcache import Kept, in_use
 from sdrun.launch.output import Destination, destination, disk_errors, full_disk, private_folder, publish
-from sdrun.launch.preparing import RUN_TARGET_LABEL, decide, expected_gpu, run_name, surrounded, to_make
+from sdrun.launch.preparing import RUN_TARGET_LABEL, Decided, decide, expected_gpu, run_name, surrounded, to_make
 from sdrun.launch.request import Request, check
 from sdrun.launch.runlog import RunLog, point_to, state_folder
 from sdrun.launch.stopping import stoppable
@@ -30,36 +28,35 @@ SCHEMA = "sdrun.generate/v1"
 class Prepared:
     """Everything decided, nothing started."""
 
-    request: Request
-    model: ModelFiles
-    chosen: Chosen
+    decided: Decided
     destination: Destination
-    fitted: Fitted = NOTHING_NEEDED
 
     def spec(self, folder: Path, name: str, run: str, kept: Kept | None = None) -> ContainerSpec:
         """The container that writes the picture `name` into `folder`, and what the driver compiles into `kept`."""
-        what = inside(self.request, self.model, folder.absolute(), name, self.fitted.options)
+        decided, chosen = self.decided, self.decided.chosen
+        what = inside(decided.request, decided.model, folder.absolute(), name, decided.fitted.options)
         closed = container(
-            self.chosen.image,
+            chosen.image,
             what,
             f"{os.geteuid()}:{os.getegid()}",
             run,
-            {RUN_TARGET_LABEL: self.chosen.plan.target},
-            self.chosen.gpu,
-            self.chosen.plan.handover.narrow_to,
+            {RUN_TARGET_LABEL: chosen.plan.target},
+            chosen.gpu,
+            chosen.plan.handover.narrow_to,
         )
-        return surrounded(closed, self.chosen, kept)
+        return surrounded(closed, chosen, kept)
 
     @property
     def size(self) -> tuple[int, int] | None:
         """The size the picture must have; None where the engine decides (a first picture's own, or engine arguments)."""
-        width, height = self.request.width, self.request.height
-        return None if width is None or height is None or self.request.engine_args else (width, height)
+        request = self.decided.request
+        width, height = request.width, request.height
+        return None if width is None or height is None or request.engine_args else (width, height)
 
     @property
     def expected_gpu(self) -> bool | str:
         """The name the engine must say of its device, where a GPU was chosen."""
-        return expected_gpu(self.chosen)
+        return expected_gpu(self.decided.chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +72,15 @@ class Outcome:
 
     def to_json(self) -> dict[str, object]:
         """The document of `--json`, schema sdrun.generate/v1."""
-        plan = self.prepared.chosen.plan
+        decided = self.prepared.decided
+        plan = decided.chosen.plan
         return {
             "schema": SCHEMA,
             "files": [str(path) for path in self.files],
-            "seed": self.prepared.request.seed,
-            "model": self.prepared.model.name,
+            "seed": decided.request.seed,
+            "model": decided.model.name,
             "target": plan.target,
-            "image": self.prepared.chosen.image,
+            "image": decided.chosen.image,
             "code_path": plan.code_path,
             "device": self.device,
             "seconds": {"engine": round(self.engine_seconds, 3), "total": round(self.seconds, 3)},
@@ -103,7 +101,7 @@ def prepare(
     _check(request)
     place = destination(request.output, request.batch, Path.cwd())
     decided, runtime = decide(request, wishes, fetching, listener, connect, environ)
-    return Prepared(decided.request, decided.model, decided.chosen, place, decided.fitted), runtime
+    return Prepared(decided, place), runtime
 
 
 def _check(request: Request) -> None:
@@ -119,7 +117,7 @@ def _check(request: Request) -> None:
 
 def command_line(prepared: Prepared, runtime: ContainerRuntime) -> tuple[list[str], tuple[Path, ...]]:
     """The container command, as words, that writes the picture straight to its place, and the folders to make before."""
-    place, compiled = prepared.destination, prepared.chosen.compiled
+    place, compiled = prepared.destination, prepared.decided.chosen.compiled
     spec = prepared.spec(place.folder, place.direct_name, run_name(), Kept(compiled) if compiled is not None else None)
     return runtime.command_line(spec), to_make(spec)
 
@@ -133,7 +131,7 @@ def generate(prepared: Prepared, runtime: ContainerRuntime, listener: Listener, 
         with (
             stoppable(),
             private_folder(prepared.destination) as folder,
-            in_use(prepared.chosen.compiled, listener.note) as kept,
+            in_use(prepared.decided.chosen.compiled, listener.note) as kept,
         ):
             spec = replace(prepared.spec(folder, prepared.destination.engine_name, run, kept), scratch=folder)
             listener.detail(shlex.join(runtime.command_line(spec)))
@@ -142,7 +140,7 @@ def generate(prepared: Prepared, runtime: ContainerRuntime, listener: Listener, 
             _judge(exit, prepared, watch, folder, spec)
             if kept is not None:
                 kept.record(listener.note)
-            if prepared.request.metadata:
+            if prepared.decided.request.metadata:
                 from sdrun.launch.metadata import embed
 
                 with disk_errors(prepared.destination.folder):

@@ -21,6 +21,7 @@ from sdrun.launch.png import BadPicture
 from sdrun.launch.pngtext import insert_text, read_texts
 
 if TYPE_CHECKING:
+    from sdrun.core.model import ModelFiles
     from sdrun.launch.generate import Prepared
 
 KEYWORD = "sdrun"
@@ -48,7 +49,8 @@ def record_of(prepared: Prepared, number: int, device: str) -> Record:
     """How picture `number` (from 0) of the run is made."""
     from sdrun import __version__
 
-    request, chosen = prepared.request, prepared.chosen
+    decided = prepared.decided
+    request, chosen = decided.request, decided.chosen
     labels = chosen.local.labels if chosen.local is not None else {}
     init = request.init
     return Record(
@@ -64,8 +66,8 @@ def record_of(prepared: Prepared, number: int, device: str) -> Record:
         scheduler=request.scheduler,
         strength=request.strength,
         init=None if init is None else Init(init.name, _sha256(init)),
-        engine_args=(*prepared.fitted.options, *request.engine_args),  # what saves memory changes pixels a little
-        model=_model(prepared),
+        engine_args=(*decided.fitted.options, *request.engine_args),  # what saves memory changes pixels a little
+        model=_model(decided.model),
         image=UsedImage(chosen.plan.target, chosen.image, labels.get(ENGINE, ""), labels.get(ENGINE_REVISION, "")),
         device=device,
         version=__version__,
@@ -77,8 +79,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _model(prepared: Prepared) -> UsedModel:
-    model = prepared.model
+def _model(model: ModelFiles) -> UsedModel:
     own = model.defaults is None and not model.sha256
     files = (UsedFile(role, path.name, path.stat().st_size, model.sha256.get(role)) for role, path in model.files.items())
     return UsedModel(None if own else model.name, tuple(files))

@@ -55,10 +55,11 @@ def run(
         place = keep or Path(folder)
         first = request_of(suite, probes[0], place, pictures)
         prepared, runtime = prepare(first, wishes, fetching, listener, connect, environ)
-        labels = prepared.chosen.local.labels if prepared.chosen.local is not None else {}
+        chosen = prepared.decided.chosen
+        labels = chosen.local.labels if chosen.local is not None else {}
         if why := suite.stranger(labels.get(ENGINE, "")):
             listener.note(f"{why}: it may rightly draw others")
-        backend: Backend = "cpu" if prepared.chosen.plan.code_path == "cpu" else "cuda"
+        backend: Backend = "cpu" if chosen.plan.code_path == "cpu" else "cuda"
         device = ""
         readings = []
         for probe in probes:
@@ -67,7 +68,7 @@ def run(
             device = named or device
             readings.append(reading)
             tell(reading)
-    return Result(suite, prepared.chosen, backend, device, tuple(readings), time.monotonic() - started)
+    return Result(suite, chosen, backend, device, tuple(readings), time.monotonic() - started)
 
 
 def request_of(suite: Suite, probe: Probe, folder: Path, pictures: Path) -> Request:
@@ -91,11 +92,8 @@ def request_of(suite: Suite, probe: Probe, folder: Path, pictures: Path) -> Requ
 
 def _for(prepared: Prepared, request: Request) -> Prepared:
     """The same model, image and device for another probe."""
-    return replace(
-        prepared,
-        request=completed(request, prepared.model.defaults),
-        destination=destination(request.output, request.batch, Path.cwd()),
-    )
+    decided = replace(prepared.decided, request=completed(request, prepared.decided.model.defaults))
+    return Prepared(decided, destination(request.output, request.batch, Path.cwd()))
 
 
 def _draw(

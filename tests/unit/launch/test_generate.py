@@ -322,7 +322,7 @@ def test_build_is_asked_for_what_is_missing(request_: Request, fake_runtime: Fak
         fake_runtime.local.append(image)
 
     made, _ = prepare(request_, ON_CPU, Fetching(build=build), Listener(), lambda: fake_runtime, no_gpu())
-    assert (asked, made.chosen.image) == (["cpu"], image.id)
+    assert (asked, made.decided.chosen.image) == (["cpu"], image.id)
     with pytest.raises(SdrunError) as caught:  # a GPU is missing here, which no build mends
         prepare(request_, Wishes(), Fetching(build=build), Listener(), lambda: fake_runtime, no_gpu())
     assert (caught.value.exit_code, asked) == (3, ["cpu"])
@@ -343,7 +343,7 @@ def test_local_images_that_are_no_candidates(fake_runtime: FakeRuntime) -> None:
     assert len(notes) == 1
     named = Wishes(gpu="none", allow_cpu=True, image="cpu")  # by its target: the one that bears the target's own tag
     made, _ = prepare(Request("tiny", "a fox"), named, Fetching(), Listener(), lambda: fake_runtime, no_gpu())
-    assert made.chosen.image == good.id
+    assert made.decided.chosen.image == good.id
 
 
 def test_a_model_is_fetched_only_where_it_can_run(request_: Request, fake_runtime: FakeRuntime) -> None:
