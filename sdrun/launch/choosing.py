@@ -179,7 +179,7 @@ def _named(runtime: ContainerRuntime, reference: str, sources: Sources, fetching
         return image
     by_target = [i for i in runtime.images(TARGET) if i.tags and not _on_trial(i) and i.labels[TARGET] == reference]
     if by_target:
-        return next((i for i in by_target if _bears_own_tag(i)), by_target[0])
+        return max(by_target, key=_standing)
     if not fetching.pull or reference.startswith("sha256:"):
         raise RuntimeUnavailable(
             f"the image {reference} is not on this machine", "Pull it, or build it: sdrun build TARGET", id="image-missing"
@@ -202,8 +202,10 @@ def _index_of_one(image: LocalImage, reference: str) -> Index:
 
 def local_index(runtime: ContainerRuntime) -> tuple[Index, tuple[str, ...]]:
     """The index of the engine images in the runtime's own store, and a note for each whose labels cannot be read. An image that
-    has lost its name to a newer build of itself, or has not got one yet, is no candidate."""
+    has lost its name to a newer build of itself, or has not got one yet, is no candidate; of several for one target there is
+    the one that `_standing` puts first."""
     rows: dict[tuple[str, str], IndexImage] = {}
+    held: dict[tuple[str, str], LocalImage] = {}
     notes: list[str] = []
     engine = "none"
     for image in runtime.images(TARGET):
@@ -216,8 +218,8 @@ def local_index(runtime: ContainerRuntime) -> tuple[Index, tuple[str, ...]]:
             continue
         engine = image.labels[ENGINE] if engine == "none" else engine
         key = (row.target, row.platform)
-        if key not in rows or any(tag.endswith(f":{row.tag}") for tag in image.tags):
-            rows[key] = row  # of several for one target the one that bears the target's own tag
+        if key not in rows or _standing(image) > _standing(held[key]):
+            rows[key], held[key] = row, image
     return Index(engine, tuple(rows.values()), published=False), tuple(notes)
 
 
@@ -226,10 +228,16 @@ def _on_trial(image: LocalImage) -> bool:
     return not image.digests and all(tag.startswith(_TRIAL) for tag in image.tags)
 
 
-def _bears_own_tag(image: LocalImage) -> bool:
-    """Whether it has the tag that a build gives to the image of its target."""
-    own = f":{image.labels.get(ENGINE, '')}-{image.labels[TARGET]}"
-    return any(tag.endswith(own) for tag in image.tags)
+def _standing(image: LocalImage) -> tuple[bool, int]:
+    """Of several images of one target the one with the highest is taken: one that has the tag which a build gives to it, then
+    one of the catalogue's engines, the newest first, before what was built on purpose to be another (`--engine-source`,
+    `--full`, `--pruned`), which is run where it is named."""
+    from sdrun.catalog.engines import engines
+
+    name = image.labels.get(ENGINE, "")
+    own = f":{name}-{image.labels[TARGET]}"
+    row = engines().get(name)
+    return any(tag.endswith(own) for tag in image.tags), row.epoch if row else -1
 
 
 def _present(

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sdrun.core.host import RuntimeFacts
-from sdrun.core.labels import CPU_LEVEL
+from sdrun.core.labels import CPU_LEVEL, ENGINE
 from sdrun.errors import Interrupted, RuntimeUnavailable, SdrunError, UsageProblem, VerificationFailed
 from sdrun.launch.choosing import Fetching, Wishes, local_index
 from sdrun.launch.generate import Outcome, Prepared, command_line, generate, prepare
@@ -344,6 +344,22 @@ def test_local_images_that_are_no_candidates(fake_runtime: FakeRuntime) -> None:
     named = Wishes(gpu="none", allow_cpu=True, image="cpu")  # by its target: the one that bears the target's own tag
     made, _ = prepare(Request("tiny", "a fox"), named, Fetching(), Listener(), lambda: fake_runtime, no_gpu())
     assert made.decided.chosen.image == good.id
+
+
+@pytest.mark.parametrize("other", ["sdcpp-90e87bc-pruned", "sdcpp-90e87bc-full", "local"])
+@pytest.mark.parametrize("first", [True, False])
+def test_an_image_of_the_catalogues_engine_before_one_made_to_differ(
+    fake_runtime: FakeRuntime, other: str, first: bool
+) -> None:
+    """Each has its own tag, so in what order the runtime lists them must not decide; the other is run where it is named."""
+    good = fake_runtime.local[0]
+    made = replace(good, id="sha256:other", tags=(f"sdrun:{other}-cpu",), labels={**good.labels, ENGINE: other})
+    fake_runtime.local[:] = [made, good] if first else [good, made]
+    assert [row.image for row in local_index(fake_runtime)[0].images] == [good.id]
+    for name, image in (("cpu", good), (f"sdrun:{other}-cpu", made)):
+        wishes = Wishes(gpu="none", allow_cpu=True, image=name)
+        prepared_, _ = prepare(Request("tiny", "a fox"), wishes, Fetching(), Listener(), lambda: fake_runtime, no_gpu())
+        assert prepared_.decided.chosen.image == image.id
 
 
 def test_a_model_is_fetched_only_where_it_can_run(request_: Request, fake_runtime: FakeRuntime) -> None:
