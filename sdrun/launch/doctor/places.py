@@ -39,8 +39,12 @@ def disk_images(around: Surroundings) -> Outcome:
 
 
 def disk_models(around: Surroundings) -> Outcome:
-    """Room for a model in the store."""
-    return _room(around.cache, LEAST_BYTES, "a model at Q4_0 needs about", f"du -sh {around.cache}/*", warn_below=MODEL_BYTES)
+    """Room for a model in the store, wherever SDRUN_MODELS_DIR puts that."""
+    from sdrun.models.store import store_root
+
+    store = store_root(around.cache, around.environ)
+    largest = f"du -sh {around.cache if store.is_relative_to(around.cache) else store}/*"
+    return _room(store, LEAST_BYTES, "a model at Q4_0 needs about", largest, warn_below=MODEL_BYTES)
 
 
 def _room(folder: Path, needed: int, what: str, remedy: str, warn_below: int) -> Outcome:

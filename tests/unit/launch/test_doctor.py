@@ -473,6 +473,15 @@ class TestDisk:
         outcome = places.disk_models(around())
         assert (outcome.status, outcome.exit_code) == ("fail", 10)
 
+    def test_models_on_a_disk_of_their_own(self, around, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "big").mkdir()
+        free = {str(tmp_path / "big"): 1 << 20, str(tmp_path): 100 * places.GIB}
+        monkeypatch.setattr(places.shutil, "disk_usage", lambda path: SimpleNamespace(free=free[str(path)]))
+        assert places.disk_models(around(environ={})).status == "ok"
+        outcome = places.disk_models(around(environ={"SDRUN_MODELS_DIR": str(tmp_path / "big/models")}))
+        assert (outcome.status, outcome.exit_code) == ("fail", 10)
+        assert outcome.remedy.endswith(f"du -sh {tmp_path / 'big/models'}/*")
+
     def test_disk_that_cannot_be_looked_at(self, around, monkeypatch: pytest.MonkeyPatch) -> None:
         def gone(_: object) -> None:
             raise OSError(5, "Input/output error")
