@@ -103,10 +103,11 @@ def push_image(image: LocalImage, runtime: ContainerRuntime, publication: Public
         sent = 0
         if there is None:
             there, sent = push_forms(archive, folder, registry, publication.forms, publication.sent, clock.lap)
-        made = statements(archive, image.labels, engines()[target.engine], there.digest, registry.repository)
-        attach(registry, there, made)
+        outcome = Outcome(described(registry, there), there, sent, seconds=clock.laps)
+        made = statements(archive, image.labels, engines()[target.engine], outcome.digests, registry.repository)
+        for digest, statement in zip(outcome.digests, made, strict=True):
+            attach(registry, registry.read_manifest(digest), statement)
         clock.lap("attach")
-    outcome = Outcome(described(registry, there), there, sent, seconds=clock.laps)
     signed = [sign(publication, digest) for digest in outcome.digests]
     clock.lap("sign")
     return replace(outcome, signed=all(signed))

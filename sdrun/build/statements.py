@@ -29,16 +29,21 @@ _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9.-]")  # SPDX 2.3, clause 7.2
 
 
 def statements(
-    archive: Path, labels: Mapping[str, str], engine: Engine, subject: str, repository: Repository
-) -> tuple[Statement, ...]:
-    """Both statements about the image saved in `archive`, whose manifest has the digest `subject`. The same image gives the
-    same bill; the provenance names the CI job where there is one."""
+    archive: Path, labels: Mapping[str, str], engine: Engine, subjects: Sequence[str], repository: Repository
+) -> tuple[tuple[Statement, ...], ...]:
+    """Both statements about the image saved in `archive`, for each of `subjects`, the digests of its manifests: it has several
+    where it is published in several forms. The same image gives the same bill; the provenance names the CI job where there is
+    one."""
     created = labels.get(CREATED, "1970-01-01T00:00:00Z")
     with open_rootfs(archive) as rootfs:
-        bill = _bill(rootfs, labels, engine, subject, created)
-    return (
-        Statement(SPDX, _bytes(bill), created),
-        Statement(IN_TOTO, _bytes(provenance(labels, engine, subject, repository)), created),
+        files = [_file(rootfs, path, number) for number, (path, _) in enumerate(rootfs.files())]
+        libraries = _libraries(rootfs)
+    return tuple(
+        (
+            Statement(SPDX, _bytes(_bill(files, libraries, labels, engine, subject, created)), created),
+            Statement(IN_TOTO, _bytes(provenance(labels, engine, subject, repository)), created),
+        )
+        for subject in subjects
     )
 
 
@@ -46,9 +51,15 @@ def _bytes(document: Mapping[str, object]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _bill(rootfs: Rootfs, labels: Mapping[str, str], engine: Engine, subject: str, created: str) -> dict[str, object]:
-    files = [_file(rootfs, path, number) for number, (path, _) in enumerate(rootfs.files())]
-    packages = [_image_package(labels, subject, files), _engine_package(engine), *_libraries(rootfs)]
+def _bill(
+    files: Sequence[Mapping[str, Any]],
+    libraries: Sequence[Mapping[str, object]],
+    labels: Mapping[str, str],
+    engine: Engine,
+    subject: str,
+    created: str,
+) -> dict[str, object]:
+    packages = [_image_package(labels, subject, files), _engine_package(engine), *libraries]
     relations = [("SPDXRef-DOCUMENT", "DESCRIBES", "SPDXRef-image")]
     relations += [("SPDXRef-image", "CONTAINS", str(package["SPDXID"])) for package in packages[1:]]
     relations += [("SPDXRef-image", "CONTAINS", str(file["SPDXID"])) for file in files]

@@ -184,6 +184,24 @@ def test_an_index_that_lies_is_found_out(published: Published, work: Path) -> No
     assert not (work / "x.png").exists()
 
 
+def stated(reference: str, env: dict[str, str]) -> list[str]:
+    """The kinds of statements about an image that name it by its own digest."""
+    script = (
+        "import json, sys\n"
+        "from sdrun.registry.client import open_registry\n"
+        "from sdrun.registry.referrers import referrers\n"
+        "repository, _, digest = sys.argv[1].partition('@')\n"
+        "registry, _ = open_registry(repository)\n"
+        "for row in referrers(registry, digest):\n"
+        "    (layer,) = registry.read_manifest(row['digest']).document['layers']\n"
+        "    if digest.removeprefix('sha256:') in json.dumps(registry.session.parsed(\n"
+        "        registry.small_blob(layer['digest']), 'a statement')):\n"
+        "        print(row['artifactType'])\n"
+    )
+    argv = [sys.executable, "-c", script, reference]
+    return sorted(subprocess.run(argv, env=env, check=True, timeout=60, capture_output=True, text=True).stdout.split())
+
+
 def test_steps_of_a_pipeline(published: Published, work: Path) -> None:
     """By digest in one job, tags and index in another; the same again changes nothing."""
     env = published.environ(work) | {"SDRUN_REGISTRY": f"{published.server.host}/team/pipeline"}
@@ -192,6 +210,9 @@ def test_steps_of_a_pipeline(published: Published, work: Path) -> None:
     pushed = sdrun("publish", "cpu", "--no-build", "--by-digest", "--json", env=env, cwd=work)
     assert pushed.returncode == 0, pushed.stderr
     (work / "cpu.json").write_text(pushed.stdout)
+    (image,) = json.loads(pushed.stdout)["images"]
+    for form in (image["image"], image["gzip"]):
+        assert stated(form, env) == ["application/spdx+json", "application/vnd.in-toto+json"]
     assert sdrun("index", env=env, cwd=work).returncode == 7  # no index yet
     done = sdrun("publish", "--from", "cpu.json", env=env, cwd=work)
     assert done.returncode == 0, done.stderr

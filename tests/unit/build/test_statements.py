@@ -22,7 +22,7 @@ BASE = {
 
 def test_every_file_and_every_part_is_named(tmp_path: Path) -> None:
     archive = saved(tmp_path, "cpu")
-    bill, origin = statements(archive, labels("cpu") | BASE, engines()[ENGINE], SUBJECT, REPOSITORY)
+    ((bill, origin),) = statements(archive, labels("cpu") | BASE, engines()[ENGINE], [SUBJECT], REPOSITORY)
     assert (bill.kind, origin.kind) == (SPDX, IN_TOTO)
     document = json.loads(bill.document)
     (file,) = document["files"]
@@ -36,7 +36,7 @@ def test_every_file_and_every_part_is_named(tmp_path: Path) -> None:
     assert related == {"SPDXRef-image", "SPDXRef-engine", file["SPDXID"]}
     ids = [*names, file["SPDXID"], document["SPDXID"]]
     assert len(set(ids)) == len(ids)
-    again = statements(archive, labels("cpu") | BASE, engines()[ENGINE], SUBJECT, REPOSITORY)
+    (again,) = statements(archive, labels("cpu") | BASE, engines()[ENGINE], [SUBJECT], REPOSITORY)
     assert again[0] == bill
 
 
@@ -76,6 +76,6 @@ def test_hashes_are_of_the_files(tmp_path: Path) -> None:
     import random
 
     data = random.Random("cpu").randbytes(3000)
-    (bill, _) = statements(saved(tmp_path, "cpu"), labels("cpu"), engines()[ENGINE], SUBJECT, REPOSITORY)
+    ((bill, _),) = statements(saved(tmp_path, "cpu"), labels("cpu"), engines()[ENGINE], [SUBJECT], REPOSITORY)
     checksums = json.loads(bill.document)["files"][0]["checksums"]
     assert {"algorithm": "SHA256", "checksumValue": hashlib.sha256(data).hexdigest()} in checksums
