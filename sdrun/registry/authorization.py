@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from sdrun.core.reference import Repository
+from sdrun.registry.body import BytesBody
 from sdrun.registry.credentials import Login
 from sdrun.registry.faults import nonsense, refused
-from sdrun.registry.transport import Answer, BytesBody
+from sdrun.registry.transport import Answer
 
 _PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _LEAST_S = 60  # token.md: a token without expires_in holds this long

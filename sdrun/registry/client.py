@@ -19,9 +19,10 @@ from sdrun.core.reference import Reference, Repository, is_digest
 from sdrun.errors import UsageProblem, VerificationFailed
 from sdrun.registry import faults
 from sdrun.registry.blob import Blob
+from sdrun.registry.body import BytesBody
 from sdrun.registry.patience import Patience
 from sdrun.registry.session import PUSH, Session
-from sdrun.registry.transport import MAX_BODY, Answer, BytesBody
+from sdrun.registry.transport import MAX_BODY, Answer
 
 ANY_MANIFEST = (*MANIFEST_TYPES, *INDEX_TYPES)
 _TAG_PAGES = 200

@@ -12,9 +12,10 @@ from typing import Any
 from sdrun.core.reference import DOCKER_HUB, Repository
 from sdrun.registry import faults
 from sdrun.registry.authorization import Authorization
+from sdrun.registry.body import Body, BytesBody
 from sdrun.registry.credentials import login_for
 from sdrun.registry.patience import AGAIN, Patience, retry_after
-from sdrun.registry.transport import Answer, Body, BytesBody, Transport
+from sdrun.registry.transport import Answer, Transport
 
 _HUB_HOST = "registry-1.docker.io"
 PULL, PUSH = "pull", "pull,push"

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from sdrun import __version__
 from sdrun.errors import VerificationFailed
+from sdrun.registry.body import PIECE, Body
 from sdrun.registry.faults import Broken, broken
+from sdrun.registry.proxy import login_of, proxy_for
 from sdrun.registry.trust import context, folders
 
 if TYPE_CHECKING:
@@ -27,21 +29,7 @@ CONNECT_S = 10
 ANSWER_S = 60
 MAX_BODY = 8 << 20  # of answers that are read whole: manifests (4 MiB is what registries take), tokens, errors
 _REDIRECTS = 5
-_PIECE = 1 << 16
 _USER_AGENT = f"sdrun/{__version__}"
-
-
-class Body(Protocol):
-    """What is sent."""
-
-    @property
-    def size(self) -> int:
-        """How many bytes `read` gives."""
-        ...
-
-    def read(self, count: int) -> bytes:
-        """Up to `count` bytes, none at the end."""
-        ...
 
 
 @dataclass(slots=True)
@@ -79,7 +67,7 @@ class Answer:
 
     def pieces(self) -> Iterator[bytes]:
         """The body piece by piece."""
-        while piece := self.read(_PIECE):
+        while piece := self.read(PIECE):
             yield piece
 
     def close(self) -> None:
@@ -179,7 +167,8 @@ class Transport:
             connection.putheader(name, value)
         connection.endheaders()
         try:
-            _pour(connection, body)
+            while body is not None and (piece := body.read(PIECE)):
+                connection.send(piece)
         except ConnectionError:  # it may have answered before it hung up: with 401, 413, 503
             with suppress(OSError, HTTPException):
                 return self._answer(connection, target, keep=False)
@@ -207,81 +196,20 @@ class Transport:
 
     def _connect(self, target: SplitResult) -> HTTPConnection:
         host, port = target.hostname or "", target.port or (443 if target.scheme == "https" else 80)
-        proxy = self._proxy(target.scheme, host)
+        proxy = proxy_for(target.scheme, host)
         where = (proxy.hostname or "", proxy.port or 3128) if proxy else (host, port)
         if target.scheme == "http":
             connection = HTTPConnection(*where, timeout=CONNECT_S)
         else:
             connection = HTTPSConnection(*where, timeout=CONNECT_S, context=context(target.netloc, self._environ))
         if proxy:
-            connection.set_tunnel(host, port, _proxy_login(proxy))
+            connection.set_tunnel(host, port, login_of(proxy))
         connection.connect()
         if connection.sock is not None:
             connection.sock.settimeout(ANSWER_S)
         return connection
 
-    def _proxy(self, scheme: str, host: str) -> SplitResult | None:
-        """The proxy that the environment names (HTTPS_PROXY and the like, NO_PROXY)."""
-        if not any(name.lower().endswith("_proxy") for name in os.environ):
-            return None
-        from urllib.request import getproxies, proxy_bypass
-
-        named = getproxies()
-        proxy = named.get(scheme) or named.get("all")
-        if not proxy or proxy_bypass(host):
-            return None
-        return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-
     def _drop(self, scheme: str, netloc: str) -> None:
         connection = self._open.pop((scheme, netloc), None)
         if connection is not None:
             connection.close()
-
-
-def _proxy_login(proxy: SplitResult) -> dict[str, str]:
-    if not proxy.username:
-        return {}
-    from urllib.parse import unquote
-
-    from sdrun.registry.credentials import Login
-
-    return {"Proxy-Authorization": Login(unquote(proxy.username), unquote(proxy.password or "")).basic}
-
-
-def _pour(connection: HTTPConnection, body: Body | None) -> None:
-    while body is not None and (piece := body.read(_PIECE)):
-        connection.send(piece)
-
-
-@dataclass(slots=True)
-class BytesBody:
-    """Bytes to send."""
-
-    data: bytes
-    _at: int = 0
-
-    @property
-    def size(self) -> int:
-        """How many there are."""
-        return len(self.data)
-
-    def read(self, count: int) -> bytes:
-        """The next ones."""
-        piece = self.data[self._at : self._at + count]
-        self._at += len(piece)
-        return piece
-
-
-@dataclass(slots=True)
-class FileBody:
-    """The `size` bytes of an open file from where it stands; `told` hears of each piece that was sent."""
-
-    file: IO[bytes]
-    size: int
-    told: Callable[[int], None] = lambda count: None
-
-    def read(self, count: int) -> bytes:
-        """The next ones."""
-        piece = self.file.read(count)
-        self.told(len(piece))
-        return piece

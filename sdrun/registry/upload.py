@@ -19,10 +19,11 @@ from urllib.parse import urlencode
 from sdrun.core.reference import Repository
 from sdrun.errors import VerificationFailed
 from sdrun.registry import faults
+from sdrun.registry.body import FileBody
 from sdrun.registry.client import Registry
 from sdrun.registry.patience import AGAIN, retry_after
 from sdrun.registry.session import PUSH
-from sdrun.registry.transport import Answer, FileBody
+from sdrun.registry.transport import Answer
 
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]+)")
 _GONE = frozenset({400, 404, 410, 416})  # of an upload: the registry has forgotten it, or remembers it otherwise
