@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPResponse, HTTPSConnection, IncompleteRead
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from sdrun.runtime.endpoints import Endpoint
+from sdrun.runtime.tls import client_context
 
 PORT, TLS_PORT = 2375, 2376  # where an address names none
 _MAX_ANSWER = 256 << 20  # bytes
@@ -42,12 +42,12 @@ class Api:
         self.timeout = timeout
         self.api_version = ""
         self._socket = endpoint.socket
-        self._tls = _tls(endpoint)
+        self._tls = client_context(endpoint)
         address = urlsplit(endpoint.url)
         self._host, self._port = address.hostname or "", address.port
         self._prefix = "" if self._socket is not None else address.path.rstrip("/")
-        if self._socket is None and not self._host:
-            raise ValueError("it names no host")
+        if self._socket is None:
+            _check_host(self._host, self._prefix)
 
     def version(self) -> Any:
         return self._call("GET", "/version", plain=True)
@@ -67,11 +67,11 @@ class Api:
 
     def create_container(self, name: str, body: Mapping[str, object]) -> str:
         """The new container's id."""
-        return str(self._call("POST", "/containers/create", {"name": name}, body)["Id"])
+        return _id(self._call("POST", "/containers/create", {"name": name}, body))
 
     def create_libpod_container(self, root: str, body: Mapping[str, object]) -> str:
         """The same by Podman's own API, whose address begins with `root`."""
-        return str(self._call("POST", f"{root}/containers/create", body=body, plain=True)["Id"])
+        return _id(self._call("POST", f"{root}/containers/create", body=body, plain=True))
 
     def inspect_container(self, container: str) -> Any:
         return self._call("GET", f"/containers/{quote(container)}/json")
@@ -112,7 +112,7 @@ class Api:
         """The answer's value, None where it is empty."""
         stream = self._open(method, path, query or {}, body, plain=plain)
         try:
-            data = stream.answer.read(_MAX_ANSWER)
+            data = _whole(stream.answer)
         finally:
             stream.close()
         return json.loads(data) if data else None
@@ -196,26 +196,43 @@ class _UnixConnection(HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+def _whole(answer: HTTPResponse) -> bytes:
+    """All of the answer. Raises IncompleteRead where less came than announced: reading up to a bound does not."""
+    data = answer.read(_MAX_ANSWER)
+    if answer.length:
+        raise IncompleteRead(data, answer.length)
+    return data
+
+
+def _id(answer: Any) -> str:
+    if not isinstance(answer, dict) or not isinstance(answer.get("Id"), str):
+        raise json.JSONDecodeError("no Id in the answer", str(answer)[:200], 0)
+    identifier: str = answer["Id"]
+    return identifier
+
+
+def _check_host(host: str, path: str) -> None:
+    """Raises ValueError where http.client or the resolver would stumble later."""
+    if not host:
+        raise ValueError("it names no host")
+    if any(ord(char) <= 0x20 or ord(char) == 0x7F for char in host + path):
+        raise ValueError("there is a space or a control character in it")
+    if not path.isascii():
+        raise ValueError("its path is not ASCII")
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{host!r} is no host name") from None
+
+
 def _refused(stream: Stream) -> Refused:
     """The error in an answer: `message` of its JSON, else the text itself."""
     kind = stream.answer.headers.get("Content-Type", "")
     try:
-        text = stream.answer.read(_MAX_ANSWER).decode("utf-8", "replace")
+        text = _whole(stream.answer).decode("utf-8", "replace")
     finally:
         stream.close()
     message: object = None
     with suppress(ValueError, AttributeError):
         message = json.loads(text).get("message")
     return Refused(stream.answer.status, str(message or text), "json" in kind)
-
-
-def _tls(endpoint: Endpoint) -> ssl.SSLContext | None:
-    if endpoint.tls is None:
-        return ssl.create_default_context() if endpoint.url.startswith("https://") else None
-    if endpoint.verify:
-        context = ssl.create_default_context(cafile=str(endpoint.tls / "ca.pem"))
-    else:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.load_cert_chain(str(endpoint.tls / "cert.pem"), str(endpoint.tls / "key.pem"))
-    return context

@@ -72,7 +72,7 @@ def _open(endpoint: Endpoint) -> ApiRuntime:
         )
     if not endpoint.url.startswith(("unix://", "tcp://", "http://", "https://")):
         raise RuntimeUnavailable(
-            f"{endpoint.url.split(':', 1)[0]}:// addresses ({endpoint.named_by}) are not supported",
+            f"the address {endpoint.url!r} ({endpoint.named_by}) is of a kind that is not supported",
             "Use a unix:// or tcp:// address of this machine.",
             id="runtime-failed",
         )

@@ -49,16 +49,23 @@ class Endpoint:
 def docker_endpoints(env: Mapping[str, str]) -> list[Endpoint]:
     """As the docker command line chooses: DOCKER_HOST, else the context of DOCKER_CONTEXT or of its configuration file, else
     the default socket and then the one of a rootless daemon."""
-    if host := env.get("DOCKER_HOST"):
+    if host := env.get("DOCKER_HOST", "").strip():
         verify = bool(env.get("DOCKER_TLS_VERIFY"))
         tls = Path(env.get("DOCKER_CERT_PATH") or docker_config_dir(env)) if verify or env.get("DOCKER_TLS") else None
-        return [Endpoint("docker", host, "DOCKER_HOST", tls, verify)]
+        return [Endpoint("docker", _spelt_out(host), "DOCKER_HOST", tls, verify)]
     if (context := _context(env)) is not None:
         return [context]  # also where that context is not there: Docker itself refuses then
     endpoints = [Endpoint("docker", f"unix://{DOCKER_SOCKET}", "the default socket")]
     if runtime_dir := env.get("XDG_RUNTIME_DIR"):
         endpoints.append(Endpoint("docker", f"unix://{runtime_dir}/docker.sock", "the rootless socket"))
     return endpoints
+
+
+def _spelt_out(host: str) -> str:
+    """What Docker's command line makes of an address: `HOST:PORT` is tcp, and what a scheme alone leaves out is the default."""
+    if "://" not in host and not host.startswith(("/", "unix:")):
+        return f"tcp://{host}"
+    return {"unix://": f"unix://{DOCKER_SOCKET}", "tcp://": "tcp://localhost"}.get(host, host)
 
 
 def podman_endpoints(env: Mapping[str, str]) -> list[Endpoint]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sdrun.runtime.endpoints import Endpoint
+from sdrun.runtime.tls import client_certificate
 
 
 @contextmanager
@@ -18,9 +19,11 @@ def client(endpoint: Endpoint, api_version: str, timeout: float) -> Iterator[Any
 
     tls: Any = False
     if endpoint.tls is not None:
-        certificate = (str(endpoint.tls / "cert.pem"), str(endpoint.tls / "key.pem"))
+        pair = client_certificate(endpoint.tls)
+        certificate = None if pair is None else (str(pair[0]), str(pair[1]))
         tls = TLSConfig(client_cert=certificate, ca_cert=str(endpoint.tls / "ca.pem"), verify=endpoint.verify)
     api = docker.APIClient(endpoint.url, version=api_version, timeout=int(timeout), tls=tls)
+    api.trust_env = False  # as in api.py: no proxy, and no authorities (REQUESTS_CA_BUNDLE) but the endpoint's own
     try:
         yield api
     finally:

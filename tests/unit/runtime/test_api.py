@@ -23,6 +23,8 @@ from sdrun.errors import RuntimeUnavailable
 from sdrun.runtime import connect
 from sdrun.runtime.api import Api, Refused
 from sdrun.runtime.endpoints import Endpoint
+from sdrun.runtime.faults import translated
+from sdrun.runtime.library import client
 
 JSON = b"Content-Type: application/json\r\n"
 
@@ -124,6 +126,25 @@ def test_an_empty_answer_is_none(tmp_path: Path) -> None:
         assert api.start("abc") is None  # type: ignore[func-returns-value]
 
 
+@pytest.mark.parametrize("sent", [b'{"Id": "a', b""])
+def test_an_answer_that_breaks_off_is_no_answer(tmp_path: Path, sent: bytes) -> None:
+    def say(request: bytes, connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n%sContent-Length: 40\r\n\r\n%s" % (JSON, sent))
+
+    there = Endpoint("docker", "unix:///s", "the test")
+    with serving(tmp_path / "s", say) as (_, api), pytest.raises(RuntimeUnavailable) as gone, translated(there):
+        api.create_container("sdrun-1", {})
+    assert (gone.value.id, "broke off" in gone.value.message) == ("runtime-down", True)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"Id": null}', b'{"id": "abc"}'])
+def test_a_creation_without_an_id(tmp_path: Path, body: bytes) -> None:
+    there, say = Endpoint("docker", "unix:///s", "the test"), answering(body, "201 Created")
+    with serving(tmp_path / "s", say) as (_, api), pytest.raises(RuntimeUnavailable) as refused, translated(there):
+        api.create_container("sdrun-1", {})
+    assert refused.value.id == "runtime-failed"
+
+
 def test_events_come_one_by_one(tmp_path: Path) -> None:
     taken = threading.Semaphore(0)
 
@@ -216,11 +237,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def tls_server(certificates: Path) -> Iterator[dict[str, str]]:
-    """A daemon that asks for a client's certificate, and the variables that lead to it."""
+def tls_server(certificates: Path, *, asks: bool = True) -> Iterator[dict[str, str]]:
+    """A daemon, which `asks` for a client's certificate, and the variables that lead to it."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "ca.pem"))
     context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode = ssl.CERT_REQUIRED if asks else ssl.CERT_NONE
     with socket.create_server(("127.0.0.1", 0)) as plain, context.wrap_socket(plain, server_side=True) as listener:
         Server(listener, answering(b'{"ApiVersion": "1.41", "Version": "20.10.24"}'))
         address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
@@ -231,6 +252,20 @@ def tls_server(certificates: Path) -> Iterator[dict[str, str]]:
 def test_tls_with_a_clients_certificate(certificates: Path) -> None:
     with tls_server(certificates) as env:
         assert connect("docker", {**env, "DOCKER_TLS_VERIFY": "1"}).name == "docker"
+
+
+def test_tls_without_a_certificate_of_ones_own(certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "other.pem"))  # of somebody else's servers
+    (tmp_path / "ca.pem").write_bytes((certificates / "ca.pem").read_bytes())
+    mine = {"DOCKER_CERT_PATH": str(tmp_path), "DOCKER_TLS_VERIFY": "1"}
+    with tls_server(certificates, asks=False) as env:
+        runtime = connect("docker", {**env, **mine})
+        assert runtime.name == "docker"
+        with client(runtime.endpoint, "1.41", 5) as library:
+            assert library.version()["Version"] == "20.10.24"
+    (tmp_path / "cert.pem").write_bytes((certificates / "cert.pem").read_bytes())
+    with tls_server(certificates) as env, pytest.raises(RuntimeUnavailable, match=str(tmp_path / "key.pem")):
+        connect("docker", {**env, **mine})
 
 
 def test_tls_of_a_stranger(certificates: Path, tmp_path: Path) -> None:

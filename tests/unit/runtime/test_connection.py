@@ -147,7 +147,14 @@ def test_unknown_runtime_and_scheme(tmp_path: Path) -> None:
         ("tcp://name.invalid:2375", "runtime-down", "cannot be reached"),
         ("tcp://127.0.0.1:port", "runtime-failed", "cannot be used"),
         ("tcp://127.0.0.1:99999999", "runtime-failed", "cannot be used"),
-        ("tcp://", "runtime-failed", "cannot be used"),
+        ("tcp://:2375", "runtime-failed", "cannot be used"),
+        ("tcp://.example:2375", "runtime-failed", "no host name"),
+        (f"tcp://{'a' * 64}:2375", "runtime-failed", "no host name"),
+        ("tcp://a b:2375", "runtime-failed", "a space"),
+        ("tcp://127.0.0.1:9/a b", "runtime-failed", "a space"),
+        ("tcp://127.0.0.1:9/\xe4", "runtime-failed", "not ASCII"),
+        ("/var/run/docker.sock", "runtime-failed", "'/var/run/docker.sock'"),
+        ("ssh://me@host", "runtime-failed", "not supported"),
     ],
 )
 def test_addresses_that_lead_nowhere(address: str, id: str, said: str, tmp_path: Path) -> None:
@@ -161,6 +168,11 @@ def test_certificates_that_are_not_there(tmp_path: Path) -> None:
     error = failure({"DOCKER_HOST": "tcp://127.0.0.1:9", "DOCKER_TLS_VERIFY": "1", "HOME": str(tmp_path)})
     assert error.id == "runtime-failed"
     assert "cannot be used" in error.message
+    assert str(tmp_path / ".docker" / "ca.pem") in error.message
+    (tmp_path / ".docker").mkdir()
+    (tmp_path / ".docker" / "ca.pem").write_text("none")
+    error = failure({"DOCKER_HOST": "tcp://127.0.0.1:9", "DOCKER_TLS_VERIFY": "1", "HOME": str(tmp_path)})
+    assert (error.id, str(tmp_path / ".docker") in error.message) == ("runtime-failed", True)
 
 
 def test_a_context_that_is_not_there(tmp_path: Path) -> None:
@@ -191,6 +203,20 @@ def test_where_docker_is_looked_for(tmp_path: Path) -> None:
     assert (tls.url, tls.tls, tls.verify) == ("tcp://x", Path("/c"), True)
     assert {e.runtime for e in wanted("podman", env)} == {"podman"}
     assert {e.runtime for e in wanted("docker", env)} == {"docker"}
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("127.0.0.1:2375", "tcp://127.0.0.1:2375"),
+        ("far", "tcp://far"),
+        ("tcp://", "tcp://localhost"),
+        ("unix://", "unix:///var/run/docker.sock"),
+        (" unix:///a b/s ", "unix:///a b/s"),
+    ],
+)
+def test_addresses_are_read_as_docker_reads_them(said: str, meant: str) -> None:
+    assert [endpoint.url for endpoint in docker_endpoints({"DOCKER_HOST": said, "HOME": "/h"})] == [meant]
 
 
 def test_cdi_specifications(tmp_path: Path) -> None:
