@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sdrun.core.decode import Fields
 from sdrun.core.reference import is_digest
+from sdrun.errors import VerificationFailed
 from sdrun.registry.archive import LAYER_TYPES, Compression, Packed, pack
 from sdrun.registry.client import Manifest, Registry
 from sdrun.registry.pushing import push
@@ -41,6 +42,27 @@ def push_forms(
             lap(f"push_{form}")
         gzip, sent = (pushed.manifest.digest, packed.pull_bytes), sent + pushed.sent
     return pushed.manifest, sent
+
+
+def push_again(
+    archive: Path,
+    folder: Path,
+    registry: Registry,
+    digest: str,
+    told: Callable[[int], None] = lambda count: None,
+    lap: Callable[[str], None] = lambda name: None,
+) -> int:
+    """Pushes the gzip form, which a published manifest names by `digest`, where the registry has lost it; the bytes that were
+    sent. Raises VerificationFailed (`image-differs`) where packing the same layers now gives another."""
+    manifest, sent = push_forms(archive, folder, registry, ("gzip",), told, lap)
+    if manifest.digest != digest:
+        raise VerificationFailed(
+            f"{registry.repository.at(digest)}, the gzip form of an image that is published, is gone, and packed anew it is "
+            f"another ({manifest.digest[:19]}...)",
+            "Remove the image's tag from the registry and publish it again.",
+            id="image-differs",
+        )
+    return sent
 
 
 class _Layers:

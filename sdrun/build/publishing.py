@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sdrun.build.disk import disk_errors
-from sdrun.build.forms import push_forms
+from sdrun.build.forms import push_again, push_forms
 from sdrun.build.image import Recipe, save_image
 from sdrun.build.source import fetch
 from sdrun.build.statements import statements
@@ -103,6 +103,8 @@ def push_image(image: LocalImage, runtime: ContainerRuntime, publication: Public
         sent = 0
         if there is None:
             there, sent = push_forms(archive, folder, registry, publication.forms, publication.sent, clock.lap)
+        elif lacking := _lacking(registry, described(registry, there)):
+            sent = push_again(archive, folder, registry, lacking, publication.sent, clock.lap)
         outcome = Outcome(described(registry, there), there, sent, seconds=clock.laps)
         made = statements(archive, image.labels, engines()[target.engine], outcome.digests, registry.repository)
         for digest, statement in zip(outcome.digests, made, strict=True):
@@ -174,12 +176,21 @@ def recipe_of(target: Target, say: Say) -> str:
 
 
 def published_already(registry: Registry, tag: str, recipe: str) -> Outcome | None:
-    """The image under the tag, if it was made by the same recipe; None else, or where there is none."""
+    """The image under the tag, if it was made by the same recipe and is there whole; None else, or where there is none."""
     manifest = registry.find_manifest(tag)
     if manifest is None or manifest.is_index:
         return None
     image = described(registry, manifest)
-    return Outcome(image, manifest) if image.annotations.get(RECIPE) == recipe else None
+    if image.annotations.get(RECIPE) != recipe or _lacking(registry, image):
+        return None
+    return Outcome(image, manifest)
+
+
+def _lacking(registry: Registry, image: Published) -> str:
+    """The digest of the image's gzip form where it names one that is gone from the registry, or was not copied along; else
+    empty."""
+    other = image.annotations.get(GZIP, "")
+    return other if other and registry.digest_of(other) is None else ""
 
 
 class _Clock:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sdrun.build.forms import push_forms
-from sdrun.build.publishing import Outcome, Publication, pushed_before, tag_image
+from sdrun.build.forms import push_again, push_forms
+from sdrun.build.publishing import Outcome, Publication, published_already, pushed_before, tag_image
 from sdrun.catalog.runtimes import readable_here
 from sdrun.core.host import RuntimeFacts
+from sdrun.core.labels import RECIPE
+from sdrun.errors import VerificationFailed
 from sdrun.registry.archive import ZSTD_WINDOW_LOG, pack
 from sdrun.registry.client import Registry
 from sdrun.registry.indexing import write_index
@@ -66,6 +68,26 @@ def test_one_request_finds_the_form_that_a_runtime_reads(place: Place, registry:
         (row,) = readable_here(found.index, runtime).images
         assert row.image == place.repository.at(digest)
         assert row.size_bytes == described(registry, registry.read_manifest(digest)).row(place.repository).size_bytes
+
+
+def test_a_form_that_the_registry_has_lost_is_pushed_again(place: Place, registry: Registry, tmp_path: Path) -> None:
+    """Cleaned up for having no tag yet, or left behind by who copied the image by its tag."""
+    outcome = tag_image(pushed(registry, tmp_path, Publication(registry)), Publication(registry))
+    recipe = outcome.image.annotations[RECIPE]
+    assert published_already(registry, outcome.image.tag, recipe) is not None
+    gone = registry.session.path("manifests", outcome.digests[1])
+    with registry.session.asked("DELETE", gone, {}, "x", None, "delete") as answer:
+        assert answer.status == 202
+    assert published_already(registry, outcome.image.tag, recipe) is None  # so --skip-existing publishes it
+    with pytest.raises(VerificationFailed, match="is not in the registry"):
+        tag_image(outcome, Publication(registry))
+    archive = saved(tmp_path, "cu124-sm89")
+    with pytest.raises(VerificationFailed, match="packed anew it is another") as caught:
+        push_again(archive, tmp_path, registry, f"sha256:{'0' * 64}")
+    assert caught.value.id == "image-differs"
+    push_again(archive, tmp_path, registry, outcome.digests[1])
+    tag_image(outcome, Publication(registry))
+    assert registry.digest_of(f"{ENGINE}-cu124-sm89-gzip") == outcome.digests[1]
 
 
 @pytest.mark.parametrize("form", ["gzip", "zstd"])
