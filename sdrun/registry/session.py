@@ -30,6 +30,12 @@ class Count:
     bytes: int = 0
 
 
+def transport_to(repository: Repository, environ: Mapping[str, str] = os.environ, limit: float | None = None) -> Transport:
+    """Connections to the registry of `repository`; `limit` as Transport's."""
+    trusted = _HUB_HOST if repository.host == DOCKER_HUB else repository.host
+    return Transport(trusted, repository.is_loopback, environ, limit)
+
+
 class Session:
     """Requests to the registry of `repository`. Not for several threads."""
 
@@ -38,8 +44,7 @@ class Session:
         self.host = repository.host
         self.patience = patience
         self.count = Count()
-        trusted = _HUB_HOST if repository.host == DOCKER_HUB else repository.host
-        self._transport = Transport(trusted, repository.is_loopback, environ)
+        self._transport = transport_to(repository, environ)
         self.authorization = Authorization(repository, lambda: login_for(repository.host, environ), self._ask_token)
 
     def close(self) -> None:

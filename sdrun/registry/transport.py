@@ -78,12 +78,16 @@ class Answer:
 
 class Transport:
     """Connections to the hosts that one registry leads to. `trusted` is the registry's own host, for which certificates may be
-    laid down; `plain_allowed`: a registry on this machine may speak plain HTTP."""
+    laid down; `plain_allowed`: a registry on this machine may speak plain HTTP; `limit`: seconds to wait for a connection, and
+    for an answer on it, where they are not the usual ones."""
 
-    def __init__(self, trusted: str, plain_allowed: bool = False, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, trusted: str, plain_allowed: bool = False, environ: Mapping[str, str] = os.environ, limit: float | None = None
+    ) -> None:
         self._trusted = trusted
         self._environ = environ
         self._plain_allowed = plain_allowed and not any(True for _ in folders(trusted, environ))
+        self._connect_s, self._answer_s = (CONNECT_S, ANSWER_S) if limit is None else (limit, limit)
         self._scheme = "https"
         self._open: dict[tuple[str, str], HTTPConnection] = {}
         self._spent: list[HTTPConnection] = []  # good for the answer that is being read, and for no other
@@ -199,14 +203,14 @@ class Transport:
         proxy = proxy_for(target.scheme, host)
         where = (proxy.hostname or "", proxy.port or 3128) if proxy else (host, port)
         if target.scheme == "http":
-            connection = HTTPConnection(*where, timeout=CONNECT_S)
+            connection = HTTPConnection(*where, timeout=self._connect_s)
         else:
-            connection = HTTPSConnection(*where, timeout=CONNECT_S, context=context(target.netloc, self._environ))
+            connection = HTTPSConnection(*where, timeout=self._connect_s, context=context(target.netloc, self._environ))
         if proxy:
             connection.set_tunnel(host, port, login_of(proxy))
         connection.connect()
         if connection.sock is not None:
-            connection.sock.settimeout(ANSWER_S)
+            connection.sock.settimeout(self._answer_s)
         return connection
 
     def _drop(self, scheme: str, netloc: str) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sdrun.core.plan import Plan
+from sdrun.errors import SdrunError
 from sdrun.launch.doctor.check import Outcome, fail, ok, skip, warn
 from sdrun.launch.doctor.surroundings import Surroundings
 
@@ -113,24 +114,20 @@ def registry(around: Surroundings) -> Outcome:
     """Whether the registry answers at all; who may pull is between it and the container runtime."""
     if not around.registry:
         return skip("none named (SDRUN_REGISTRY)")
-    from http.client import HTTPException
-    from urllib.error import HTTPError, URLError
-    from urllib.request import Request, urlopen
+    from sdrun.catalog.config import Settings
+    from sdrun.launch.sources import sources_of
+    from sdrun.registry.answering import status_of
 
-    host = around.registry.split("://")[-1].split("/", 1)[0]
-    name = host.rsplit(":", 1)[0]
-    scheme = "http" if name in ("localhost", "[::1]") or name.startswith("127.") else "https"
-    remedy = f"curl -I {scheme}://{host}/v2/ (then check network, proxy and the registry's name)"
     try:
-        with urlopen(Request(f"{scheme}://{host}/v2/", method="HEAD"), timeout=REGISTRY_LIMIT_S) as answer:
-            return ok(f"{host} answers ({answer.status})")
-    except HTTPError as answer:  # 401 asks for a login, which is an answer
-        answer.close()
-        if answer.code < 500:
-            return ok(f"{host} answers ({answer.code})")
-        return fail(f"{host} has a fault ({answer.code})", remedy, 7)
-    except (URLError, OSError, HTTPException, ValueError) as fault:
-        return fail(f"{host} cannot be reached: {getattr(fault, 'reason', None) or fault}", remedy, 7)
+        repository = sources_of(Settings(registry=around.registry)).references[0].repository
+        status = status_of(repository, REGISTRY_LIMIT_S, around.environ)
+    except SdrunError as error:
+        return fail(error.message, error.remedy, error.exit_code)
+    if status < 500:
+        return ok(f"{repository.host} answers ({status})")
+    return fail(
+        f"{repository.host} has a fault ({status})", "Run again later; if it stays, the registry's own log says why.", 7
+    )
 
 
 def clock(around: Surroundings) -> Outcome:

@@ -566,11 +566,26 @@ class TestRegistry:
         assert outcome.status == status
         assert f"({code})" in outcome.seen
 
-    @pytest.mark.parametrize("name", ["127.0.0.1:1/sdrun", "localhost:1", "no such host/sdrun", "[::1", "\x00"])
+    @pytest.mark.parametrize("name", ["127.0.0.1:1/sdrun", "localhost:1/sdrun", "[::1]:1/sdrun"])
     def test_unreachable(self, around, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("no_proxy", "*")
         outcome = places.registry(around(registry=name))
         assert (outcome.status, outcome.exit_code) == ("fail", 7)
+        assert name.removesuffix("/sdrun") in outcome.seen
+
+    @pytest.mark.parametrize("name", ["no such host/sdrun", "[::1", "\x00", "https://registry.example/sdrun"])
+    def test_a_name_that_is_none(self, around, name: str) -> None:
+        outcome = places.registry(around(registry=name))
+        assert (outcome.status, outcome.exit_code) == ("fail", 8)
+        assert outcome.seen.startswith("registry: must be")
+
+    def test_an_authority_of_its_own_that_cannot_be_read(self, around, tmp_path: Path) -> None:
+        folder = tmp_path / "docker/certs.d/127.0.0.1:1"
+        folder.mkdir(parents=True)
+        (folder / "ca.crt").write_text("none")
+        outcome = places.registry(around(registry="127.0.0.1:1/sdrun", environ={"XDG_CONFIG_HOME": str(tmp_path)}))
+        assert (outcome.status, outcome.exit_code) == ("fail", 8)
+        assert "ca.crt cannot be used" in outcome.seen
 
     def test_none_named(self, around) -> None:
         assert places.registry(around()).status == "skip"
