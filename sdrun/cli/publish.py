@@ -161,7 +161,7 @@ def _indexed(
     written = write_index(publication.registry, engine, images, console.note, refresh=refresh, dry_run=dry_run)
     if not dry_run:
         sign(publication, written.digest)
-    how = "would be written" if dry_run else "written" if written.changed else "unchanged"
+    how = "unchanged" if not written.changed else "would be written" if dry_run else "written"
     console.note(f"index of {engine}: {len(written.images)} images, {how}; tags {', '.join(written.tags) or 'none'}")
     return written
 

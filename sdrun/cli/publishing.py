@@ -118,6 +118,8 @@ def read_pushed(publication: Publication, files: Sequence[Path]) -> list[Outcome
 def dry_lines(console: Console, publication: Publication, selector: str) -> Iterator[str]:
     """What would be done with each target, a line each."""
     from sdrun.build.image import REPOSITORY
+    from sdrun.catalog.gpu_runs import gpu_runs
+    from sdrun.core.gpurun import awaited
     from sdrun.registry.tagging import content_of
     from sdrun.runtime import connect
 
@@ -125,7 +127,9 @@ def dry_lines(console: Console, publication: Publication, selector: str) -> Iter
     for target in rows_here(selector):
         image, tag = runtime.image(f"{REPOSITORY}:{target.tag}"), tag_of_target(target)
         there = publication.registry.find_manifest(tag)
-        if there is None:
+        if awaited(target, gpu_runs()):
+            what = "has pruned libraries that no GPU has run: would be refused, and all that is named with it"
+        elif there is None:
             what = "would be pushed and tagged" if image else "would be built, pushed and tagged"
         elif image is None or image.id in (content_of(there), there.digest):
             what = f"is there already ({there.digest[:19]}...)"

@@ -150,6 +150,7 @@ def _published(lock: Lock, index: Index) -> list[Finding]:
     if index.engine != lock.engine:
         found.append(Finding("engine-newer", 0, f"Published is engine {index.engine}; pinned is {lock.engine}.", _AGAIN))
     by_reference = {row.image: row for row in index.images}
+    by_reference |= {row.gzip: replace(row, image=row.gzip) for row in index.images if row.gzip}  # for older runtimes
     by_target = {(row.target, row.platform): row for row in index.images}
     for image in dict.fromkeys(row.image for row in lock.classes):
         same, other = by_reference.get(image.image), by_target.get((image.target, image.platform))

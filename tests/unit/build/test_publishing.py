@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ from sdrun.build.publishing import Publication, check_runs, push_image
 from sdrun.catalog.targets import targets
 from sdrun.cli import publishing as cli_publishing
 from sdrun.cli.console import Console
-from sdrun.core.capability import ComputeCapability
+from sdrun.core.capability import Arch, ComputeCapability
 from sdrun.core.gpurun import GpuRun
-from sdrun.core.target import Target
+from sdrun.core.target import Target, TargetId
 from sdrun.core.version import DriverVersion
 from sdrun.errors import VerificationFailed
 from sdrun.runtime.fake import FakeRuntime
@@ -74,6 +75,18 @@ def test_nothing_is_built_or_pushed_where_a_row_has_no_run(recorded: list[GpuRun
     pushing = cli_publishing.Pushing(Console(quiet=True), Publication(Untouched()), no_build=False, skip_existing=False)
     with pytest.raises(VerificationFailed, match=r"records no run of it on a GPU of 9\.0"):
         pushing.all("cu124-sm90")
+
+
+def test_a_dry_run_says_so(monkeypatch: pytest.MonkeyPatch, fake_runtime: FakeRuntime) -> None:
+    none = replace(target(), id=TargetId.parse("cu118-sm61"), sass=(Arch.parse("61"),))
+    monkeypatch.setattr(cli_publishing, "rows_here", lambda selector: [none])
+    monkeypatch.setattr("sdrun.runtime.connect", lambda wanted: fake_runtime)
+    monkeypatch.setattr("sdrun.catalog.gpu_runs.gpu_runs", lambda: ())
+    registry = SimpleNamespace(find_manifest=lambda tag: None)
+    lines = cli_publishing.dry_lines(Console(quiet=True), Publication(registry), "*")  # type: ignore[arg-type]
+    assert list(lines) == [
+        "sdcpp-90e87bc-cu118-sm61: has pruned libraries that no GPU has run: would be refused, and all that is named with it"
+    ]
 
 
 def test_an_image_with_other_bytes_than_those_that_ran_is_not_pushed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +117,22 @@ def test_a_registry_that_does_not_answer_is_told_once(tmp_path: Path, facts: Cud
 def test_what_is_published_now(tmp_path: Path, facts: CudaFacts) -> None:
     newer = index(*IMAGES, image("cu118-sm70", "70"))
     assert told(check(tmp_path, facts, {}, index=newer)) == [("node-served", 0, ("v100",))]
-    from dataclasses import replace
-
     assert told(check(tmp_path, facts, {}, index=replace(index(*IMAGES), engine="next")))[0] == ("engine-newer", 0, ())
     again = [row | {"image": row["image"].replace("3333", "9999")} for row in IMAGES]
     assert told(check(tmp_path, facts, {}, index=index(*again))) == [("image-newer", 0, ())]
     other = [row | ({"fatbin_compression": "none"} if row["target"] == "cu124-sm89" else {}) for row in IMAGES]
     assert told(check(tmp_path, facts, {}, index=index(*other))) == [("image-differs", 7, ())]
+
+
+def test_the_gzip_form_pinned_by_hand_is_the_same_image(tmp_path: Path, facts: CudaFacts) -> None:
+    """As docs/publishing.md says, for nodes whose container runtime reads no zstd."""
+    forms = [row | {"gzip": row["image"].replace("3333", "9999")} if "3333" in row["image"] else row for row in IMAGES]
+    lock = locked(tmp_path, facts)
+    pinned = tuple(
+        replace(row, image=replace(row.image, image=row.image.image.replace("3333", "9999"))) for row in lock.classes
+    )
+    assert pinned != lock.classes
+    assert told(check(tmp_path, facts, {}, lock=replace(lock, classes=pinned), index=index(*forms))) == []
 
 
 def test_a_better_image_after_an_update(tmp_path: Path, facts: CudaFacts) -> None:
