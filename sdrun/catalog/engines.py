@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from sdrun.catalog.rows import each, fields, text_map, texts
+from sdrun.catalog.rows import each, fields, matching, text_map, texts
 from sdrun.catalog.yamlfile import YamlFile
 from sdrun.core.capability import Arch
 from sdrun.core.decode import Fields, Malformed, parse_at
@@ -57,12 +57,12 @@ def _engine(file: YamlFile, row: Fields) -> Engine:
     levels = row.get("cpu_levels", dict)
     level_row = Fields(levels, row.key("cpu_levels"))
     return Engine(
-        name=_matching(row, "name", _NAME, "a name of lower-case letters, digits, dots and single dashes"),
+        name=matching(row, "name", _NAME, "a name of lower-case letters, digits, dots and single dashes"),
         title=row.get("title", str),
         licence=row.get("licence", str),
         url=row.get("url", str),
         version=row.get("version", str),
-        revision=_matching(row, "revision", _COMMIT, "a full commit"),
+        revision=matching(row, "revision", _COMMIT, "a full commit"),
         epoch=row.parse("date", _epoch),
         source=_source(file, row),
         binaries=binaries,
@@ -93,20 +93,13 @@ def _source(file: YamlFile, row: Fields) -> Source:
     if kind == "path":
         return PathSource(source.get("path", str))
     if kind == "pypi":
-        sha256 = _matching(source, "sha256", _SHA256, "64 lower-case hex digits")
+        sha256 = matching(source, "sha256", _SHA256, "64 lower-case hex digits")
         return PypiSource(source.get("name", str), source.get("version", str), sha256, subdir)
     submodules = text_map(source, "submodules") if source.find("submodules", dict) else {}
     for name, commit in submodules.items():
         if not _COMMIT.fullmatch(commit):
             raise Malformed(source.key(f"submodules.{name}"), f"must be a full commit, not {commit[:70]!r}")
-    return GitSource(source.get("url", str), _matching(source, "commit", _COMMIT, "a full commit"), submodules, subdir)
-
-
-def _matching(row: Fields, name: str, pattern: re.Pattern[str], what: str) -> str:
-    text = row.get(name, str)
-    if not pattern.fullmatch(text):
-        raise Malformed(row.key(name), f"must be {what}, not {text[:70]!r}")
-    return text
+    return GitSource(source.get("url", str), matching(source, "commit", _COMMIT, "a full commit"), submodules, subdir)
 
 
 def _cmake(row: Fields, name: str) -> dict[str, str]:
@@ -147,7 +140,7 @@ def _left_out(file: YamlFile, row: Fields) -> tuple[LeftOut, ...]:
 
 
 def _part(row: Fields, folder: Path) -> LeftOut:
-    name = _matching(row, "part", _PART, "a name of lower-case letters, digits and single dashes")
+    name = matching(row, "part", _PART, "a name of lower-case letters, digits and single dashes")
     try:
         patch = (folder / f"{name}.patch").read_text(encoding="utf-8")
     except OSError as fault:

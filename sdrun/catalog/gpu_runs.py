@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from sdrun.catalog.cuda import load_cuda_facts
-from sdrun.catalog.rows import fields
+from sdrun.catalog.rows import fields, matching
 from sdrun.catalog.yamlfile import YamlFile
 from sdrun.core.capability import ComputeCapability
 from sdrun.core.decode import Fields, Malformed
@@ -59,22 +59,15 @@ def _run(row: Fields) -> GpuRun:
         target=target,
         platform=row.parse("platform", parse_platform),
         engine=row.get("engine", str),
-        library=_matching(row, "library", _SHA256, "64 lower-case hex digits, the sha256 of the pruned library"),
-        cublas=_matching(row, "cublas", _CUBLAS, 'a version such as "12.4.5.8"'),
+        library=matching(row, "library", _SHA256, "64 lower-case hex digits, the sha256 of the pruned library"),
+        cublas=matching(row, "cublas", _CUBLAS, 'a version such as "12.4.5.8"'),
         device=row.get("device", str),
         capability=capability,
         driver=row.parse("driver", DriverVersion.parse),
         date=row.parse("date", _date),
         selftest=row.get("selftest", str),
-        evidence=_matching(row, "evidence", _EVIDENCE, "a file below bench/results"),
+        evidence=matching(row, "evidence", _EVIDENCE, "a file below bench/results"),
     )
-
-
-def _matching(row: Fields, name: str, pattern: re.Pattern[str], what: str) -> str:
-    text = row.get(name, str)
-    if not pattern.fullmatch(text):
-        raise Malformed(row.key(name), f"must be {what}, not {text[:70]!r}")
-    return text
 
 
 def _date(text: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
-from sdrun.catalog.rows import each, fields, texts
+from sdrun.catalog.rows import at_least, each, fields, matching, one_of, texts
 from sdrun.catalog.yamlfile import YamlFile
 from sdrun.core.decode import Fields, Malformed, check
 from sdrun.core.model import (
@@ -90,20 +90,20 @@ class _Reader:
         return name
 
     def _licence(self, row: Fields) -> Licence:
-        commercial = cast(Commerce, _one_of(row, "commercial", COMMERCE))
+        commercial = cast(Commerce, one_of(row, "commercial", COMMERCE))
         name = row.get("name", str)
         if name in self._licences:
             raise Malformed(row.key("name"), f"{name} stands here a second time")
         return Licence(name, commercial, row.find("page", str), row.find("accept", bool) or False)
 
     def _companion(self, row: Fields) -> tuple[str, ModelFile]:
-        name = _matching(row, "name", _NAME, "lower-case letters, digits, dots and hyphens")
+        name = matching(row, "name", _NAME, "lower-case letters, digits, dots and hyphens")
         if name in self._companions:
             raise Malformed(row.key("name"), f"{name} stands here a second time")
         return name, _model_file(row, on_hub=True)
 
     def _row(self, row: Fields) -> tuple[Row, dict[str, Model]]:
-        name = self._new_name(_matching(row, "name", _NAME, "lower-case letters, digits, dots and hyphens"), row.key("name"))
+        name = self._new_name(matching(row, "name", _NAME, "lower-case letters, digits, dots and hyphens"), row.key("name"))
         aliases = tuple(self._new_name(alias, row.key("aliases")) for alias in texts(row, "aliases", optional=True))
         common = self._common(row, name)
         shared = self._parts(row)
@@ -123,7 +123,7 @@ class _Reader:
         licence = self._licences.get(row.get("licence", str))
         if licence is None:
             raise Malformed(row.key("licence"), f"{row.get('licence', str)[:40]!r} does not stand under licences")
-        output = cast(Output, _one_of(row, "output", OUTPUTS) if row.find("output", str) else "picture")
+        output = cast(Output, one_of(row, "output", OUTPUTS) if row.find("output", str) else "picture")
         defaults = fields(self._file, row.get("defaults", dict), row.key("defaults"), _DEFAULT_KEYS)
         return Model(
             name=name,
@@ -131,7 +131,7 @@ class _Reader:
             quantisation="",
             licence=licence,
             made_by=self._made_by(row),
-            shipped=_matching(row, "shipped", _PATH, "names of folders") if row.find("shipped", str) is not None else None,
+            shipped=matching(row, "shipped", _PATH, "names of folders") if row.find("shipped", str) is not None else None,
             memory_mib=0,
             files={},
             defaults=_defaults(defaults, 64 if output == "picture" else 16),
@@ -141,7 +141,7 @@ class _Reader:
         )
 
     def _variant(self, row: Fields, common: Model, shared: Mapping[str, ModelFile], known: Mapping[str, Model]) -> Model:
-        quantisation = _matching(row, "quantisation", _QUANTISATION, "lower-case letters, digits and underscores")
+        quantisation = matching(row, "quantisation", _QUANTISATION, "lower-case letters, digits and underscores")
         name = f"{common.name}:{quantisation}"
         if name in known:
             raise Malformed(row.key("quantisation"), f"{quantisation} stands here a second time")
@@ -149,13 +149,13 @@ class _Reader:
             common,
             name=name,
             quantisation=quantisation,
-            memory_mib=_at_least(row, "memory_mib", 1),
+            memory_mib=at_least(row, "memory_mib", 1),
             files=self._files(row, shared, on_hub=common.made_by is None and common.shipped is None),
         )
 
     def _new_name(self, name: str, key: str) -> str:
         if not _NAME.fullmatch(name):
-            raise Malformed(key, f"must consist of lower-case letters, digits, dots and hyphens, not {name[:40]!r}")
+            raise Malformed(key, f"must be lower-case letters, digits, dots and hyphens, not {name[:40]!r}")
         if name in self._taken:
             raise Malformed(key, f"{name} stands here a second time")
         self._taken.add(name)
@@ -165,7 +165,7 @@ class _Reader:
         if row.find("made_by", dict) is None:
             return None
         made_by = fields(self._file, row.get("made_by", dict), row.key("made_by"), ("generator", "seed"))
-        return MadeBy(_one_of(made_by, "generator", GENERATORS), _at_least(made_by, "seed", 0))
+        return MadeBy(one_of(made_by, "generator", GENERATORS), at_least(made_by, "seed", 0))
 
     def _parts(self, row: Fields) -> dict[str, ModelFile]:
         """The companion files of a row or a variant, by role."""
@@ -200,10 +200,10 @@ def _known_roles(row: Fields, name: str) -> Iterator[str]:
 
 
 def _model_file(row: Fields, on_hub: bool) -> ModelFile:
-    path = _matching(row, "file", _PATH, "letters, digits, dots, hyphens and underscores, in folders or not")
+    path = matching(row, "file", _PATH, "letters, digits, dots, hyphens and underscores, in folders or not")
     source = None
     if on_hub:
-        repository = _matching(row, "repository", _REPOSITORY, "an owner, a slash and a name")
+        repository = matching(row, "repository", _REPOSITORY, "an owner, a slash and a name")
         revision = _known(row, "revision", _COMMIT, "40 hexadecimal digits in lower case")
         source = HubFile(repository, path, revision)
     elif row.find("repository", str) is not None:
@@ -211,7 +211,7 @@ def _model_file(row: Fields, on_hub: bool) -> ModelFile:
     if not on_hub and "/" in path:
         raise Malformed(row.key("file"), "must be a plain file name")
     sha256 = _known(row, "sha256", _SHA256, "64 hexadecimal digits in lower case")
-    size = None if row.get("bytes", object) is None else _at_least(row, "bytes", 1)
+    size = None if row.get("bytes", object) is None else at_least(row, "bytes", 1)
     if not on_hub and (sha256 is None or size is None):
         raise Malformed(row.path, "a file that sdrun makes or brings has its bytes and sha256 pinned")
     return ModelFile(path.rpartition("/")[2], size, sha256, source, row.find("gated", bool) or False)
@@ -219,43 +219,22 @@ def _model_file(row: Fields, on_hub: bool) -> ModelFile:
 
 def _defaults(row: Fields, step: int) -> Defaults:
     for name in ("width", "height"):
-        if _at_least(row, name, 64) % step:
+        if at_least(row, name, 64) % step:
             raise Malformed(row.key(name), f"must be a multiple of {step}")
     return Defaults(
         width=row.get("width", int),
         height=row.get("height", int),
-        steps=_at_least(row, "steps", 1),
+        steps=at_least(row, "steps", 1),
         cfg_scale=_number(row, "cfg_scale"),
         sampler=row.get("sampler", str),
-        seed=_SEED if row.find("seed", int) is None else _at_least(row, "seed", 0),
+        seed=_SEED if row.find("seed", int) is None else at_least(row, "seed", 0),
         guidance=None if row.find("guidance", object) is None else _number(row, "guidance"),
     )
 
 
-def _matching(row: Fields, name: str, pattern: re.Pattern[str], words: str) -> str:
-    text = row.get(name, str)
-    if not pattern.fullmatch(text):
-        raise Malformed(row.key(name), f"must consist of {words}, not {text[:40]!r}")
-    return text
-
-
-def _known(row: Fields, name: str, pattern: re.Pattern[str], words: str) -> str | None:
+def _known(row: Fields, name: str, pattern: re.Pattern[str], what: str) -> str | None:
     """A pin, or null. The key itself must stand there: what is not known is written down as such."""
-    return None if row.get(name, object) is None else _matching(row, name, pattern, words)
-
-
-def _one_of(row: Fields, name: str, known: tuple[str, ...]) -> str:
-    text = row.get(name, str)
-    if text not in known:
-        raise Malformed(row.key(name), f"must be one of {', '.join(known)}, not {text[:40]!r}")
-    return text
-
-
-def _at_least(row: Fields, name: str, least: int) -> int:
-    value = row.get(name, int)
-    if value < least:
-        raise Malformed(row.key(name), f"must be at least {least}, is {value}")
-    return value
+    return None if row.get(name, object) is None else matching(row, name, pattern, what)
 
 
 def _number(row: Fields, name: str) -> float:

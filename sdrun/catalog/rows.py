@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -49,3 +50,27 @@ def text_map(row: Fields, name: str) -> dict[str, str]:
 def parsed(row: Fields, name: str, parser: Callable[[str], T]) -> tuple[T, ...]:
     """A list of strings, each run through `parser`; an absent list is empty."""
     return tuple(parse_at(parser, check(value, str, path), path) for path, value in row.items(name, optional=True))
+
+
+def matching(row: Fields, name: str, pattern: re.Pattern[str], what: str) -> str:
+    """A string that `pattern` fits whole; `what` says in the message what it must be."""
+    text = row.get(name, str)
+    if not pattern.fullmatch(text):
+        raise Malformed(row.key(name), f"must be {what}, not {text[:70]!r}")
+    return text
+
+
+def one_of(row: Fields, name: str, known: tuple[str, ...]) -> str:
+    """One of some words."""
+    text = row.get(name, str)
+    if text not in known:
+        raise Malformed(row.key(name), f"must be one of {', '.join(known)}, not {text[:40]!r}")
+    return text
+
+
+def at_least(row: Fields, name: str, least: int) -> int:
+    """A whole number from `least` on."""
+    value = row.get(name, int)
+    if value < least:
+        raise Malformed(row.key(name), f"must be at least {least}, is {value}")
+    return value

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from sdrun.catalog.rows import each, fields, text_map, texts
+from sdrun.catalog.rows import at_least, each, fields, text_map, texts
 from sdrun.catalog.yamlfile import YamlFile
 from sdrun.core.decode import Fields, Malformed, check
 from sdrun.core.selftest import BACKENDS, Backend, Difference, Family, Probe, Suite
@@ -46,9 +46,9 @@ def _suite(top: Fields, families: dict[str, Family], probes: tuple[Probe, ...]) 
     return Suite(
         model=top.text("model"),
         prompt=top.text("prompt"),
-        seed=_at_least(top, "seed", 0),
-        size=_at_least(top, "size", 64),
-        steps=_at_least(top, "steps", 1),
+        seed=at_least(top, "seed", 0),
+        size=at_least(top, "size", 64),
+        steps=at_least(top, "steps", 1),
         families=MappingProxyType(families),
         probes=probes,
         recorded=MappingProxyType(text_map(top, "recorded")),
@@ -109,13 +109,6 @@ def _levels(row: Fields, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 255:
         raise Malformed(row.key(name), "must be a number from 0 to 255")
     return float(value)
-
-
-def _at_least(row: Fields, name: str, least: int) -> int:
-    value = row.get(name, int)
-    if value < least:
-        raise Malformed(row.key(name), f"must be at least {least}")
-    return value
 
 
 def _file(row: Fields, name: str) -> str:

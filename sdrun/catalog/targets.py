@@ -10,15 +10,15 @@ from typing import cast
 
 from sdrun.catalog.cuda import load_cuda_facts
 from sdrun.catalog.engines import engines
-from sdrun.catalog.rows import each, fields, text_map, texts
+from sdrun.catalog.rows import each, fields, one_of, text_map, texts
+from sdrun.catalog.targetarchs import check_archs
 from sdrun.catalog.toolchains import Toolchains, toolchains
 from sdrun.catalog.yamlfile import YamlFile
-from sdrun.core.capability import Arch, ComputeCapability
-from sdrun.core.code import match
+from sdrun.core.capability import Arch
 from sdrun.core.decode import Fields, Malformed, check, parse_at
 from sdrun.core.engine import Engine
 from sdrun.core.facts import CudaFacts
-from sdrun.core.index import COMPRESSIONS, Compression, IndexImage
+from sdrun.core.index import COMPRESSIONS, Compression
 from sdrun.core.target import Base, Target, TargetId, Toolchain
 from sdrun.core.version import CudaVersion
 from sdrun.resources import images_dir
@@ -75,7 +75,7 @@ def targets(path: Path | None = None, engines_path: Path | None = None, toolchai
         for line in each(file, top, "lines", ("toolkit", *_SHARED_KEYS), lambda row: _line(row, lines, sources)):
             lines[line.toolkit] = line
         levels = text_map(top, "cpu_levels")
-        engine, platform = top.get("engine", str), _one_of(top, "platform", PLATFORMS)
+        engine, platform = top.get("engine", str), one_of(top, "platform", PLATFORMS)
         context = _Context(file, engine, platform, levels, lines, known_engines, sources, facts)
         seen: set[tuple[str, str, str]] = set()
 
@@ -109,7 +109,7 @@ def _target(row: Fields, context: _Context) -> Target:
     target = Target(id, engine, context.platform, "", "")
     with noting():
         if row.find("platform", object) is not None:
-            target = replace(target, platform=_one_of(row, "platform", PLATFORMS))
+            target = replace(target, platform=one_of(row, "platform", PLATFORMS))
     with noting():
         target = replace(target, cpu_level=_cpu_level(row, target, context))
     if id.toolkit is None:
@@ -123,7 +123,7 @@ def _target(row: Fields, context: _Context) -> Target:
 def _cpu_level(row: Fields, target: Target, context: _Context) -> str:
     levels = tuple(context.engines[target.engine].cpu_levels)
     if row.find("cpu_level", object) is not None:
-        return _one_of(row, "cpu_level", levels)
+        return one_of(row, "cpu_level", levels)
     level = context.cpu_levels.get(target.platform, "")
     if level not in levels:
         raise Malformed(row.key("cpu_level"), f"{level!r}, the default of {target.platform}, is none of {', '.join(levels)}")
@@ -134,7 +134,7 @@ def _cpu(row: Fields, target: Target, context: _Context) -> Target:
     for name in _CUDA_KEYS:
         if row.find(name, object) is not None:
             context.file.fault(row.key(name), "has no meaning for a target without CUDA code")
-    return replace(target, base=_one_of(row, "base", tuple(context.sources.bases)))
+    return replace(target, base=one_of(row, "base", tuple(context.sources.bases)))
 
 
 def _cuda(row: Fields, target: Target, toolkit: CudaVersion, context: _Context) -> Target:
@@ -164,7 +164,7 @@ def _cuda(row: Fields, target: Target, toolkit: CudaVersion, context: _Context) 
     sass, ptx = _archs(row, "sass", context), _archs(row, "ptx", context)
     found = replace(target, sass=sass or (), ptx=ptx or (), toolchains=names, fatbin_compression=compression)
     if sass is not None and ptx is not None:
-        _check_archs(row, found, toolkit, context)
+        check_archs(row, found, toolkit, context.engines[target.engine], context.facts, context.file)
     floor = context.facts.min_driver(toolkit, ptx_only=not found.sass, zstd=compression == "zstd")
     return replace(found, min_driver=floor).built_with(context.sources.rows[names[0], toolkit]) if names else found
 
@@ -182,59 +182,6 @@ def _archs(row: Fields, name: str, context: _Context) -> tuple[Arch, ...] | None
                 raise Malformed(path, f"names {arch} a second time")
             found.append(arch)
     return tuple(sorted(found)) if items is not None and len(found) == len(items) else None
-
-
-def _check_archs(row: Fields, target: Target, toolkit: CudaVersion, context: _Context) -> None:
-    """What each arch must be for the toolkit, and all of them together for the id, the GPUs and the platform."""
-    noting, able = context.file.collecting, True
-    for name, archs in (("sass", target.sass), ("ptx", target.ptx)):
-        for arch in archs:
-            able &= (why := _unable(arch, name, toolkit, context.engines[target.engine], context.facts)) is None
-            if why is not None:
-                context.file.fault(row.key(name), why)
-    with noting():
-        if not target.sass:
-            raise Malformed(row.key("sass"), "is missing or empty: a CUDA target says what machine code it holds")
-        if target.id.arch is not None and [arch.number for arch in target.sass] != [target.id.arch.number]:
-            raise Malformed(row.key("sass"), f"must hold one arch, {target.id.arch.number}, as the id {target.id} says")
-        if target.id.arch is None and len(target.sass) < 2:
-            raise Malformed(row.key("sass"), "must name several archs, or the id be that of one arch")
-    with noting():
-        if able:
-            _check_ptx(row, target, toolkit, context.facts)
-    with noting():
-        _check_platform(row, target, context.facts)
-
-
-def _unable(arch: Arch, name: str, toolkit: CudaVersion, engine: Engine, facts: CudaFacts) -> str | None:
-    """Why a build cannot hold code for `arch`, or None."""
-    turned = engine.compiled_as.get(arch, arch)
-    if turned != arch:
-        return f"the engine compiles {arch} as {turned}; say what the binary will hold"
-    if arch in facts.toolkits[toolkit].sass:
-        return None
-    return f"CUDA {toolkit} emits no {'machine code' if name == 'sass' else 'PTX'} for {arch}"
-
-
-def _check_ptx(row: Fields, target: Target, toolkit: CudaVersion, facts: CudaFacts) -> None:
-    """Every PTX must be what the driver takes on some GPU, known or to come, and what the engine expects there."""
-    image = IndexImage(str(target.id), "", target.platform, toolkit, target.sass, target.ptx)
-    to_come = ComputeCapability(max(known.major for known in facts.capabilities) + 1, 0)
-    found = [match(image, device, mixes=False, facts=facts) for device in (*facts.capabilities, to_come)]
-    compiled = {one.arch for one in found if one.path == "ptx-jit"}
-    for arch in target.ptx:
-        if arch not in compiled:
-            why = "machine code serves those it fits, or the engine expects another arch there"
-            raise Malformed(row.key("ptx"), f"no GPU would run PTX {arch}: {why}")
-
-
-def _check_platform(row: Fields, target: Target, facts: CudaFacts) -> None:
-    wanted = "amd64" if target.platform == "linux/amd64" else "sbsa"
-    for arch in target.sass:
-        known = facts.capabilities.get(arch.capability)
-        if known is not None and wanted not in known.platforms:
-            where = ", ".join(known.platforms)
-            raise Malformed(row.key("platform"), f"{target.platform} has no GPU of {arch.capability}; they are on {where}")
 
 
 def _check_pruned(row: Fields, target: Target, toolkit: CudaVersion, names: tuple[str, ...], sources: Toolchains) -> None:
@@ -259,12 +206,5 @@ def _sources(row: Fields, toolkit: CudaVersion, sources: Toolchains) -> tuple[st
     return names
 
 
-def _one_of(row: Fields, name: str, known: tuple[str, ...]) -> str:
-    text = row.get(name, str)
-    if text not in known:
-        raise Malformed(row.key(name), f"must be one of {', '.join(known)}, not {text[:40]!r}")
-    return text
-
-
 def _compression(row: Fields) -> Compression:
-    return cast("Compression", _one_of(row, "fatbin_compression", COMPRESSIONS))
+    return cast("Compression", one_of(row, "fatbin_compression", COMPRESSIONS))

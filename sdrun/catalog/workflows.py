@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from sdrun.catalog.rows import each, fields, texts
+from sdrun.catalog.rows import each, fields, matching, texts
 from sdrun.catalog.yamlfile import YamlFile
 from sdrun.core.decode import Fields, Malformed
 from sdrun.core.platform import parse_platform
@@ -53,11 +53,11 @@ def workflows(path: Path | None = None) -> Workflows:
     lists: dict[str, tuple[str, ...]] = {}
 
     def action(row: Fields) -> None:
-        name = _matching(row, "action", _ACTION, "OWNER/NAME")
+        name = matching(row, "action", _ACTION, "OWNER/NAME")
         if name in actions:
             raise Malformed(row.key("action"), f"{name} stands here a second time")
-        version = _matching(row, "version", _VERSION, "a release such as v1.2.3")
-        actions[name] = Action(name, version, _matching(row, "commit", _COMMIT, "a full commit"))
+        version = matching(row, "version", _VERSION, "a release such as v1.2.3")
+        actions[name] = Action(name, version, matching(row, "commit", _COMMIT, "a full commit"))
 
     def runner(row: Fields) -> None:
         runners[row.parse("platform", parse_platform)] = row.get("tag", str)
@@ -74,10 +74,3 @@ def workflows(path: Path | None = None) -> Workflows:
         list(each(file, gitlab, "runners", ("platform", "tag"), runner))
     file.finish()
     return Workflows(actions, plain["os"], lists["unneeded"], plain["image"], lists["packages"], plain["docker"], runners)
-
-
-def _matching(row: Fields, name: str, pattern: re.Pattern[str], what: str) -> str:
-    text = row.get(name, str)
-    if pattern.fullmatch(text) is None:
-        raise Malformed(row.key(name), f"must be {what}, not {text[:60]!r}")
-    return text
