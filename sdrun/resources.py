@@ -10,6 +10,8 @@ import os
 from functools import cache
 from pathlib import Path
 
+from sdrun.errors import UsageProblem
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -38,9 +40,30 @@ def models_dir() -> Path:
 
 
 def cache_root() -> Path:
-    """The user's cache folder for sdrun: `SDRUN_CACHE_DIR` if that is set, else the XDG one. It may not exist yet."""
-    if override := os.environ.get("SDRUN_CACHE_DIR"):
-        return Path(override).expanduser().absolute()
-    from platformdirs import user_cache_path
+    """The user's cache folder for sdrun: `SDRUN_CACHE_DIR` if that is set, else the XDG one. It may not exist yet. Raises
+    UsageProblem (`no-home`) where neither is known."""
+    return own_folder("SDRUN_CACHE_DIR", "user_cache_path")
 
-    return user_cache_path("sdrun")
+
+def own_folder(variable: str, kind: str) -> Path:
+    """The folder that `variable` names, else what platformdirs says by the function `kind`. Raises UsageProblem (`no-home`) for
+    a user without a home folder: an id that the system does not know, where HOME is not set either."""
+    if override := os.environ.get(variable):
+        return at_home(override).absolute()
+    import platformdirs
+
+    try:
+        folder: Path = getattr(platformdirs, kind)("sdrun")
+    except RuntimeError:
+        folder = Path()
+    if not folder.is_absolute():
+        raise UsageProblem("you have no home folder, in which files could be kept", f"Set HOME or {variable}.", id="no-home")
+    return folder
+
+
+def at_home(path: str | Path) -> Path:
+    """The path with its tilde spelt out; one that is nobody's home is a name like any other."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdrun.errors import BadConfiguration
+from sdrun.resources import at_home
 
 if TYPE_CHECKING:
     from sdrun.catalog.yamlfile import YamlFile
@@ -38,7 +39,7 @@ class Settings:
 
 def user_file(environ: Mapping[str, str]) -> Path:
     """Where the user's own settings are looked for."""
-    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".config")
+    home = environ.get("XDG_CONFIG_HOME") or str(at_home(environ.get("HOME") or "~") / ".config")
     return Path(home) / "sdrun" / "config.yaml"
 
 
@@ -132,7 +133,7 @@ def _policy(file: YamlFile, value: object) -> SignaturePolicy | None:
             words["not_before"] = parse_moment(str(words["not_before"]))
         elif isinstance(value.get("not_before"), datetime):
             words["not_before"] = parse_moment(value["not_before"].isoformat())
-        if words.get("key") and not Path(words["key"]).expanduser().is_absolute():
+        if words.get("key") and not at_home(words["key"]).is_absolute():
             words["key"] = str(file.path.parent / words["key"])  # beside the file that names it
         return SignaturePolicy(**words)
     except ValueError as fault:

@@ -16,6 +16,7 @@ from sdrun.core.model import ModelFiles
 from sdrun.core.needs import MIB, needs
 from sdrun.errors import NotEnoughMemory
 from sdrun.launch.request import Request
+from sdrun.resources import at_home
 
 if TYPE_CHECKING:
     from sdrun.core.model import Catalogue, Model
@@ -50,7 +51,7 @@ def checked(request: Request, model: ModelFiles) -> FileSet:
 def named_files(arguments: tuple[str, ...]) -> Mapping[str, Path]:
     """The files that engine arguments give for parts of a model, by role."""
     roles = engine_options().files
-    return {roles[option]: Path(value).expanduser() for option, value in pairwise(arguments) if option in roles}
+    return {roles[option]: at_home(value) for option, value in pairwise(arguments) if option in roles}
 
 
 def room_of(chosen: Chosen) -> Room | None:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import BinaryIO
 
-from sdrun.errors import Interrupted, SdrunError
+from sdrun.errors import Interrupted, SdrunError, UsageProblem
+from sdrun.resources import cache_root, own_folder
 
 KEPT = 20
 
 
 def state_folder() -> Path:
-    """SDRUN_STATE_DIR, else the XDG state folder."""
-    if override := os.environ.get("SDRUN_STATE_DIR"):
-        return Path(override).expanduser().absolute()
-    from platformdirs import user_state_path
-
-    return user_state_path("sdrun")
+    """SDRUN_STATE_DIR, else the XDG state folder; for a user without a home folder one in the cache."""
+    try:
+        return own_folder("SDRUN_STATE_DIR", "user_state_path")
+    except UsageProblem:
+        return cache_root() / "state"
 
 
 class RunLog:

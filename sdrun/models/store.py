@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from sdrun.core.model import HubFile, Licence, MadeBy, Model, ModelFile, ModelFiles
 from sdrun.errors import NotEnoughMemory, SdrunError, UsageProblem, VerificationFailed
+from sdrun.resources import at_home
 
 if TYPE_CHECKING:
     from sdrun.models.blobs import State
@@ -42,15 +43,15 @@ def on_stderr(text: str) -> None:
 def store_root(cache_dir: Path, environ: Mapping[str, str] = os.environ) -> Path:
     """The folder of the store: `SDRUN_MODELS_DIR` if that is set, else `models` in the cache."""
     if override := environ.get("SDRUN_MODELS_DIR"):
-        return Path(override).expanduser().absolute()
-    return cache_dir.expanduser().absolute() / "models"
+        return at_home(override).absolute()
+    return at_home(cache_dir).absolute() / "models"
 
 
 def usable(text: str) -> Path:
     """The absolute path of a file of the user's own that can be read and is whole."""
     from sdrun.models.headers import Damaged, check
 
-    path = Path(text).expanduser().absolute()
+    path = at_home(text).absolute()
     try:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist" if not path.exists() else "is no regular file"

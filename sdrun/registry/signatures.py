@@ -22,6 +22,7 @@ from sdrun.core.signing import SIGNED_AT, SignaturePolicy, parse_moment
 from sdrun.errors import BadConfiguration, VerificationFailed
 from sdrun.registry import cosign
 from sdrun.registry.client import Registry
+from sdrun.resources import at_home
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 _SIGNATURE = "dev.cosignproject.cosign/signature"
@@ -70,7 +71,7 @@ def _key_bytes(policy: SignaturePolicy) -> bytes | None:
     if policy.key is None:
         return None
     try:
-        return Path(policy.key).expanduser().read_bytes()
+        return at_home(policy.key).read_bytes()
     except OSError as fault:
         raise _bad_key(policy.key, fault.strerror or str(fault)) from None
 

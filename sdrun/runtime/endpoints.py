@@ -12,6 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
+from sdrun.resources import at_home
+
 RuntimeName = Literal["docker", "podman"]
 DOCKER_SOCKET = "/var/run/docker.sock"
 PODMAN_SOCKET = "/run/podman/podman.sock"
@@ -85,8 +87,9 @@ def installed(runtime: RuntimeName) -> bool:
 
 
 def docker_config_dir(env: Mapping[str, str]) -> Path:
-    """DOCKER_CONFIG, else ~/.docker."""
-    return Path(env.get("DOCKER_CONFIG") or Path(env.get("HOME") or Path.home()) / ".docker")
+    """DOCKER_CONFIG, else ~/.docker; for a user without a home folder /.docker, as in a container."""
+    home = at_home(env.get("HOME") or "~")
+    return Path(env.get("DOCKER_CONFIG") or (home if home.is_absolute() else Path("/")) / ".docker")
 
 
 def _context(env: Mapping[str, str]) -> Endpoint | None:
