@@ -126,8 +126,8 @@ def check_runs(target: Target, library: str | None = None) -> None:
     what = f"its library {library[:12]}... on" if library else "it on"
     raise VerificationFailed(
         f"{target.id} has pruned libraries, and images/gpu_runs.yaml records no run of {what} a GPU of {capabilities}",
-        f"On such a GPU: sdrun selftest --image sdrun:{target.tag} --gpu auto --record-run {target.name}.json; then put "
-        "the row that it prints into images/gpu_runs.yaml, and the file into bench/results.",
+        f"On such a GPU: sdrun selftest --image sdrun:{target.tag} --gpu auto --record-run {target.name}.json "
+        "--cublas VERSION; then put the row that it prints into images/gpu_runs.yaml, and the file into bench/results.",
         id="gpu-run-missing",
     )
 

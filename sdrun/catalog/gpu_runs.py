@@ -24,8 +24,8 @@ _KEYS = (
     *("selftest", "evidence"),
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_CUBLAS = re.compile(r"[0-9]+(\.[0-9]+){2,3}")
-_EVIDENCE = re.compile(r"bench/results/[A-Za-z0-9][A-Za-z0-9_.-]*\.json")
+CUBLAS = re.compile(r"[0-9]+(\.[0-9]+){2,3}")
+EVIDENCE = re.compile(r"bench/results/[A-Za-z0-9][A-Za-z0-9_.-]*\.json")
 
 
 @cache
@@ -60,13 +60,13 @@ def _run(row: Fields) -> GpuRun:
         platform=row.parse("platform", parse_platform),
         engine=row.get("engine", str),
         library=matching(row, "library", _SHA256, "64 lower-case hex digits, the sha256 of the pruned library"),
-        cublas=matching(row, "cublas", _CUBLAS, 'a version such as "12.4.5.8"'),
+        cublas=matching(row, "cublas", CUBLAS, 'a version such as "12.4.5.8"'),
         device=row.get("device", str),
         capability=capability,
         driver=row.parse("driver", DriverVersion.parse),
         date=row.parse("date", _date),
         selftest=row.get("selftest", str),
-        evidence=matching(row, "evidence", _EVIDENCE, "a file below bench/results"),
+        evidence=matching(row, "evidence", EVIDENCE, "a file below bench/results"),
     )
 
 

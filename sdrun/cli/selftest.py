@@ -66,14 +66,21 @@ def command(
 
 def _check_record(file: Path, cublas: str, quick: bool) -> None:
     """What can be known to be wrong before anything is drawn."""
+    from sdrun.catalog.gpu_runs import CUBLAS, EVIDENCE
     from sdrun.errors import UsageProblem
 
     if quick:
         raise UsageProblem("--record-run records all pictures, and --quick draws one", "Leave one of them out.")
-    if not cublas:
-        raise UsageProblem("--record-run needs the version of cuBLAS", "Name it, as its package has it: --cublas 12.4.5.8")
-    if not file.name.endswith(".json") or not file.parent.is_dir():
-        raise UsageProblem(f"--record-run {file} is no .json file in a folder that is there", "Name another file.")
+    if not CUBLAS.fullmatch(cublas):
+        said = f", not {cublas[:40]!r}" if cublas else ""
+        raise UsageProblem(
+            f"--record-run needs the version of cuBLAS{said}", "Name it, as its package has it: --cublas 12.4.5.8"
+        )
+    if not EVIDENCE.fullmatch(f"bench/results/{file.name}") or not file.parent.is_dir():
+        raise UsageProblem(
+            f"--record-run {file} is no .json file in a folder that is there",
+            "Name another file, of letters, digits, dots, dashes and underscores: it goes into bench/results.",
+        )
 
 
 def _recorded(result: Result, file: Path, cublas: str, connection: Connection) -> str:

@@ -72,7 +72,7 @@ def ready_to_publish(sdrun: Sdrun, target: str, image: str, folder: Path) -> Sdr
     labels = json.loads(docker("image", "inspect", "--format", "{{json .Config.Labels}}", image))
     if labels.get(PRUNED) != "yes":
         return sdrun
-    row = sdrun("selftest", "--image", image, "--record-run", str(folder / f"{target}.json"), "--cublas", "of-the-tests")
+    row = sdrun("selftest", "--image", image, "--record-run", str(folder / f"{target}.json"), "--cublas", "0.0.0.0")
     assert row.returncode == 0, row.stderr
     copy = folder / "checkout"
     for name in ("sdrun", "images", "templates", "models/shapes"):

@@ -27,7 +27,8 @@ def check_recordable(result: Result) -> None:
 def _not_recordable(why: str) -> UsageProblem:
     return UsageProblem(
         f"the run is not for recording: {why}",
-        "Draw all pictures on a GPU that the image is for: sdrun selftest --image IMAGE --gpu auto --record-run FILE",
+        "Draw all pictures on a GPU that the image is for: sdrun selftest --image IMAGE --gpu auto --record-run FILE "
+        "--cublas VERSION",
         id="not-recordable",
     )
 

@@ -116,7 +116,9 @@ def test_an_image_without_pruned_library_has_nothing_to_record(
     [
         (("--record-run", "l4.json"), "needs the version of cuBLAS"),
         (("--record-run", "l4.json", "--cublas", "12.4.5.8", "--quick"), "--quick draws one"),
+        (("--record-run", "l4.json", "--cublas", "12"), "needs the version of cuBLAS, not '12'"),
         (("--record-run", "l4.txt", "--cublas", "12.4.5.8"), "is no .json file"),
+        (("--record-run", "an l4.json", "--cublas", "12.4.5.8"), "is no .json file"),
         (("--record-run", "nowhere/l4.json", "--cublas", "12.4.5.8"), "is no .json file in a folder that is there"),
     ],
 )
