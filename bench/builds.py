@@ -27,10 +27,10 @@ from typing import Any, get_args
 
 import record
 
-from sdrun.build.image import save_image
 from sdrun.build.local import pruned
 from sdrun.build.profile import Profile, Unit, profile_of, read_profile
 from sdrun.build.proof import Proof
+from sdrun.build.readback import save_image
 from sdrun.build.rootfs import open_rootfs
 from sdrun.build.verifying import verify
 from sdrun.catalog.engines import engines

@@ -31,10 +31,10 @@ sys.path.insert(0, str(ROOT))
 from sdrun.build.base import ensure_base  # noqa: E402
 from sdrun.build.building import BuildRequest, run_build  # noqa: E402
 from sdrun.build.client import BuildClient, find_client  # noqa: E402
-from sdrun.build.image import save_image  # noqa: E402
 from sdrun.build.inspecting import inspect_file  # noqa: E402
 from sdrun.build.local import in_full, pruned  # noqa: E402
 from sdrun.build.proof import start_guarded  # noqa: E402
+from sdrun.build.readback import save_image  # noqa: E402
 from sdrun.build.source import fetch  # noqa: E402
 from sdrun.catalog.cuda import load_cuda_facts  # noqa: E402
 from sdrun.catalog.engines import engines  # noqa: E402

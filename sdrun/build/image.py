@@ -9,15 +9,16 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdrun.build.base import ensure_base
 from sdrun.build.building import BuildRequest, OnStep, run_build
 from sdrun.build.client import BuildClient, find_client
 from sdrun.build.compilercache import carried
-from sdrun.build.disk import disk_errors, disk_full, says_disk_full
-from sdrun.build.proof import Proof, prove
+from sdrun.build.disk import disk_errors
+from sdrun.build.proof import Proof
+from sdrun.build.readback import folder, prove_image, recorded_proof, save_image, save_proof
 from sdrun.build.source import FetchedSource, fetch
 from sdrun.build.toolkit import LocalToolkit
 from sdrun.build.whole import check_against_whole
@@ -120,7 +121,7 @@ def build(
             cached = False
         else:
             cached = True
-        proof = _recorded_proof(root, found)
+        proof = recorded_proof(root, found)
         if proof is None:
             proof = _prove_recipe(found, recipe, runtime, root, exercise)
         elif cached and exercise is not None and (not proof.selftest or proof.selftest.startswith(NOT_RUN)):
@@ -150,8 +151,8 @@ def _build(
     if force:
         arguments["REBUILD"] = str(time.time_ns())
     say(f"building {recipe.reference} with {client.program} ({client.kind})")
-    with tempfile.TemporaryDirectory(dir=_folder(root / "contexts"), prefix=f"{recipe.target.tag}-") as folder:
-        context = Path(folder)
+    with tempfile.TemporaryDirectory(dir=folder(root / "contexts"), prefix=f"{recipe.target.tag}-") as scratch:
+        context = Path(scratch)
         _stage(recipe, context)
         labels = {RECIPE: recipe.digest, BASE_DIGEST: start.id}
         with carried(client, start.reference, compiler_cache, say):
@@ -191,8 +192,8 @@ def _hold_against_whole(
     if image is None:
         return  # told by the caller
     try:
-        with tempfile.TemporaryDirectory(dir=_folder(root / "contexts"), prefix="proof-") as folder:
-            archive = Path(folder) / "image.tar"
+        with tempfile.TemporaryDirectory(dir=folder(root / "contexts"), prefix="proof-") as scratch:
+            archive = Path(scratch) / "image.tar"
             save_image(image, archive, runtime)
             check_against_whole(archive, context, client, arguments, target, load_cuda_facts())
     except BaseException:
@@ -213,31 +214,15 @@ def _prove_recipe(image: LocalImage, recipe: Recipe, runtime: ContainerRuntime, 
     proof = prove_image(image, recipe.target, recipe.engine, labels, runtime, root)
     if exercise is not None:
         return _exercised(image, proof, runtime, root, exercise)
-    _save_proof(root, image, proof)
+    save_proof(root, image, proof)
     return proof
 
 
 def _exercised(image: LocalImage, proof: Proof, runtime: ContainerRuntime, root: Path, exercise: Exercise) -> Proof:
     """The proof with what drawing came to."""
     proof = replace(proof, selftest=exercise(image, runtime))
-    _save_proof(root, image, proof)
+    save_proof(root, image, proof)
     return proof
-
-
-def prove_image(
-    image: LocalImage,
-    target: Target,
-    engine: Engine,
-    labels: Mapping[str, str],
-    runtime: ContainerRuntime,
-    cache: Path | None = None,
-) -> Proof:
-    """Reads `image` back from the runtime: see `prove`. Nothing is recorded."""
-    root = cache or cache_root()
-    with tempfile.TemporaryDirectory(dir=_folder(root / "contexts"), prefix="proof-") as folder:
-        archive = Path(folder) / "image.tar"
-        save_image(image, archive, runtime)
-        return prove(image, archive, target, engine, labels, runtime)
 
 
 def _tag(client: BuildClient, trial: str, reference: str) -> None:
@@ -248,49 +233,6 @@ def _tag(client: BuildClient, trial: str, reference: str) -> None:
             "Look into the container runtime's log (journalctl -u docker), then run again.",
             id="runtime-failed",
         )
-
-
-def save_image(image: LocalImage, archive: Path, runtime: ContainerRuntime) -> None:
-    """The image as a tar file, written by this process: some packagings of docker may not write where they are told to."""
-    client = find_client(runtime.name)
-    with archive.open("wb") as file:
-        argv = client.argv("save", image.id)
-        done = subprocess.run(argv, stdout=file, stderr=subprocess.PIPE, timeout=600, check=False, env=client.environment())
-    if done.returncode == 0:
-        return
-    why = done.stderr.decode("utf-8", "replace").strip()[:300]
-    if says_disk_full(why):
-        raise disk_full(archive.parent)
-    raise RuntimeUnavailable(
-        f"{client.program} could not save the image for reading back: {why}",
-        "Look into the container runtime's log (journalctl -u docker).",
-        id="runtime-failed",
-    )
-
-
-def _recorded_proof(root: Path, image: LocalImage) -> Proof | None:
-    """What an earlier reading of exactly this image found: a content id names its content."""
-    try:
-        record = json.loads(_proof_file(root, image).read_text(encoding="utf-8"))
-        return Proof(tuple(record.pop("libraries")), code=tuple(record.pop("code")), **record)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _save_proof(root: Path, image: LocalImage, proof: Proof) -> None:
-    file = _proof_file(root, image)
-    partial = file.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(asdict(proof)), encoding="utf-8")
-    partial.replace(file)
-
-
-def _proof_file(root: Path, image: LocalImage) -> Path:
-    return _folder(root / "proofs") / f"{image.id.replace(':', '-')}.json"
-
-
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _client_run(client: BuildClient, *arguments: str) -> subprocess.CompletedProcess[str]:

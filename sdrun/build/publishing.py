@@ -13,7 +13,8 @@ from pathlib import Path
 
 from sdrun.build.disk import disk_errors
 from sdrun.build.forms import push_again, push_forms
-from sdrun.build.image import Recipe, save_image
+from sdrun.build.image import Recipe
+from sdrun.build.readback import save_image
 from sdrun.build.source import fetch
 from sdrun.build.statements import statements
 from sdrun.build.verifying import verify

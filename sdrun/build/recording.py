@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from sdrun.build.disk import disk_errors
-from sdrun.build.image import save_image
+from sdrun.build.readback import save_image
 from sdrun.build.rootfs import open_rootfs
 from sdrun.core.target import PRUNED_LIBRARY
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage

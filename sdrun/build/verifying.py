@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sdrun.build.image import Exercise, prove_image
+from sdrun.build.image import Exercise
 from sdrun.build.proof import Proof
+from sdrun.build.readback import prove_image
 from sdrun.catalog.engines import engines
 from sdrun.catalog.targets import targets
 from sdrun.core.decode import Malformed

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sdrun.build.client import find_client
-from sdrun.build.image import save_image
+from sdrun.build.readback import save_image
 from sdrun.catalog.engines import engines
 from sdrun.core import labels
 from sdrun.core.index import IndexImage
