@@ -24,7 +24,7 @@ _KEYS = (
     *("notice_files", "cmake", "cpu_levels", "cuda", "compiled_as", "left_out", "samplers", "schedulers"),
     *("toolkit_libraries", "cublas_libraries", "cublas_entry_points"),
 )
-_LEFT_OUT_KEYS = ("part", "files", "reason", "instead")
+_LEFT_OUT_KEYS = ("part", "files", "reason", "instead", "everywhere")
 _LIBRARY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _PART = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _FILE = re.compile(r"[A-Za-z0-9_.*?/{}\[\]-]+")
@@ -128,7 +128,7 @@ def _compiled_as(row: Fields) -> dict[Arch, Arch]:
 
 
 def _left_out(file: YamlFile, row: Fields) -> tuple[LeftOut, ...]:
-    """What is taken out of the engine's GPU code. A part's patch lies beside the catalogue: patches/<engine>/<part>.patch."""
+    """What is taken out of the engine. A part's patch lies beside the catalogue: patches/<engine>/<part>.patch."""
     if row.find("left_out", list) is None:
         return ()
     name = row.get("name", str)
@@ -149,7 +149,8 @@ def _part(row: Fields, folder: Path) -> LeftOut:
     for pattern in files:
         if not _FILE.fullmatch(pattern) or pattern.startswith("/") or ".." in Path(pattern).parts:
             raise Malformed(row.key("files"), f"must be a path inside the source, not {pattern[:60]!r}")
-    return LeftOut(name, files, patch, row.get("reason", str), row.get("instead", str))
+    everywhere = bool(row.find("everywhere", bool))
+    return LeftOut(name, files, patch, row.get("reason", str), row.get("instead", str), everywhere)
 
 
 def _epoch(text: str) -> int:

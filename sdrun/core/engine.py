@@ -49,15 +49,16 @@ Source = PypiSource | GitSource | PathSource
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A part of the engine's GPU code that no model of a picture needs, taken out of the source before it is compiled: `files`
-    (globs below the source) are removed, then `patch` (a unified diff) is applied. `reason` says why nothing needs it,
-    `instead` what happens where something asks for it all the same."""
+    """A part of the engine's GPU code, or with `everywhere` of all of the engine, that no model of a picture needs, taken out of
+    the source before it is compiled: `files` (globs below the source) are removed, then `patch` (a unified diff) is applied.
+    `reason` says why nothing needs it, `instead` what happens where something asks for it all the same."""
 
     part: str
     files: tuple[str, ...]
     patch: str
     reason: str
     instead: str
+    everywhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Engine:
     targets of that level, `cuda` for targets with GPU code; `compiled_as` names the archs that its build turns into others
     (ggml: 120 into 120a); `toolkit_libraries` and `cublas_libraries` are what targets with GPU code link of the toolkit
     (linker names: `cudart`), `cublas_entry_points` all that they call of the latter; `samplers` and `schedulers` are the
-    names the engine accepts; `left_out` is what targets with GPU code do without."""
+    names the engine accepts; `left_out` is what targets do without (see left_out_of)."""
 
     name: str
     title: str
@@ -91,3 +92,7 @@ class Engine:
     toolkit_libraries: tuple[str, ...] = ()
     cublas_libraries: tuple[str, ...] = ()
     cublas_entry_points: tuple[str, ...] = ()
+
+    def left_out_of(self, *, gpu_code: bool) -> tuple[LeftOut, ...]:
+        """What a target does without: all parts with GPU code, those of the whole engine without."""
+        return tuple(part for part in self.left_out if gpu_code or part.everywhere)

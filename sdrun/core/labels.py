@@ -26,7 +26,7 @@ MIN_DRIVER = "io.sdrun.min-driver"
 TOOLCHAIN = "io.sdrun.toolchain"
 CPU_LEVEL = "io.sdrun.cpu-level"
 PRUNED = "io.sdrun.pruned-libraries"  # `yes` where the toolkit's libraries lack the code of other archs; absent else
-LEFT_OUT = "io.sdrun.left-out"  # parts of the engine's GPU code that this image does without (images/engines.yaml)
+LEFT_OUT = "io.sdrun.left-out"  # parts of the engine that this image does without (images/engines.yaml)
 RECIPE = "io.sdrun.recipe"  # sha256 over everything that decides the image's content; given at build time, not rendered
 BASE_DIGEST = "org.opencontainers.image.base.digest"  # likewise: the base that was there when it was built
 
@@ -58,7 +58,9 @@ def image_labels(target: Target, engine: Engine, base: Base) -> dict[str, str]:
     if target.toolchain is not None:
         labels[TOOLCHAIN] = target.toolchain.kind
         labels |= {PRUNED: "yes"} if target.pruned else {}
-        labels[LEFT_OUT] = ",".join(part.part for part in engine.left_out)
+    left_out = engine.left_out_of(gpu_code=target.toolchain is not None)
+    if left_out or target.toolchain is not None:
+        labels[LEFT_OUT] = ",".join(part.part for part in left_out)
     return dict(sorted(labels.items()))
 
 

@@ -40,7 +40,8 @@ def render(target: Target, engine: Engine, base: Base) -> dict[str, str]:
     if target.toolchain is not None:
         files["guard.c"] = (images_dir() / "guard" / "guard.c").read_text(encoding="utf-8")
         files["guard-target.h"] = guard_header(target, tuple(engine.binaries.values()), load_cuda_facts())
-        files |= {f"{part.part}.patch": part.patch for part in engine.left_out}
+    left_out = engine.left_out_of(gpu_code=target.toolkit is not None)
+    files |= {f"{part.part}.patch": part.patch for part in left_out}
     if target.pruned:
         files[LINK_SCRIPT] = (templates_dir() / LINK_SCRIPT).read_text(encoding="utf-8")
     template = _environment().get_template("Dockerfile.j2")
@@ -52,7 +53,7 @@ def render(target: Target, engine: Engine, base: Base) -> dict[str, str]:
         packages=packages(target, engine, base),
         cmake=cmake_options(target, engine),
         labels=image_labels(target, engine, base),
-        left_out=engine.left_out if target.toolkit is not None else (),
+        left_out=left_out,
         variants=[{"name": one.name, "architectures": cuda_architectures(one)} for one in target.variants],
         build="/build" if len(target.variants) == 1 else '"$build"',
         library_path=library_path(target),
@@ -105,9 +106,9 @@ def toolkit_licences(target: Target) -> tuple[str, ...]:
 def packages(target: Target, engine: Engine, base: Base) -> list[str]:
     """The Debian packages of the toolchain stage, sorted. With a toolkit the compiler is the newest that its headers accept."""
     toolchain = target.toolchain
+    patching = {"patch"} if engine.left_out_of(gpu_code=toolchain is not None) else set()
     if toolchain is None:
-        return sorted(base.packages)
-    patching = {"patch"} if engine.left_out else set()
+        return sorted({*base.packages, *patching})
     return sorted({*base.packages, *toolchain.packages, *patching, f"g++-{toolchain.gcc}"} - {"g++"})
 
 

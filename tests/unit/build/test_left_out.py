@@ -99,17 +99,20 @@ def test_a_patch_that_does_not_fit_ends_the_build(tmp_path: Path) -> None:
     assert source.read_text() == "int other;\n" * 400
 
 
-def test_cuda_images_name_it_and_the_cpu_image_has_all() -> None:
+def test_images_name_what_they_do_without() -> None:
     cuda, cpu = row("cu124-sm89"), row("cpu")
     bases = targets().bases
     assert (
         image_labels(cuda, ENGINE, bases[cuda.base])["io.sdrun.left-out"]
         == "attention,matmul-widths,matmul-experts,loading-pauses"
     )
-    assert "io.sdrun.left-out" not in image_labels(cpu, ENGINE, bases[cpu.base])
+    assert image_labels(cpu, ENGINE, bases[cpu.base])["io.sdrun.left-out"] == "loading-pauses"
     files = render(cuda, ENGINE, bases[cuda.base])
     assert {f"{part.part}.patch" for part in ENGINE.left_out} <= set(files)
-    assert "patch" not in render(cpu, ENGINE, bases[cpu.base])["Dockerfile"]
+    assert [name for name in render(cpu, ENGINE, bases[cpu.base]) if name.endswith(".patch")] == ["loading-pauses.patch"]
+    bare = replace(ENGINE, left_out=())
+    assert "io.sdrun.left-out" not in image_labels(cpu, bare, bases[cpu.base])
+    assert "patch" not in render(cpu, bare, bases[cpu.base])["Dockerfile"]
 
 
 def test_full_leaves_nothing_out_under_another_tag() -> None:
