@@ -32,7 +32,7 @@ def leave(code: int) -> NoReturn:
     import threading
 
     waited_for = [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
-    if waited_for or sys.gettrace() is not None or sys.getprofile() is not None:
+    if waited_for or _is_watched():
         sys.exit(code)
     try:
         atexit._run_exitfuncs()
@@ -42,6 +42,14 @@ def leave(code: int) -> NoReturn:
     except (OSError, ValueError):
         sys.exit(code)
     os._exit(code)
+
+
+def _is_watched() -> bool:
+    """True under a debugger, a profiler or a measurement of coverage, which may have something to write at the very end."""
+    if sys.gettrace() is not None or sys.getprofile() is not None:
+        return True
+    monitoring = getattr(sys, "monitoring", None)  # Python 3.12 and later; they need not set the other two there
+    return monitoring is not None and any(monitoring.get_tool(tool) is not None for tool in range(6))
 
 
 if __name__ == "__main__":

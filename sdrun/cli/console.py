@@ -47,9 +47,7 @@ class Console:
             raise
         except OSError as fault:
             sys.stdout = None  # else the interpreter tries once more at its end
-            raise UsageProblem(
-                f"the result cannot be written to stdout: {fault.strerror}", "Send it elsewhere.", id="output-not-writable"
-            ) from None
+            raise unwritable(fault) from None
 
     def document(self, value: object) -> None:
         """A JSON answer on stdout. A file name that is no text is escaped, so that the answer is."""
@@ -82,6 +80,23 @@ class Console:
             say(error.detail.rstrip("\n"))
         if error.remedy:
             say(f"  remedy: {error.remedy}")
+
+
+def unwritable(fault: OSError) -> UsageProblem:
+    """The verdict on a stdout that takes nothing."""
+    return UsageProblem(
+        f"the result cannot be written to stdout: {fault.strerror}", "Send it elsewhere.", id="output-not-writable"
+    )
+
+
+def stdout_takes_more() -> bool:
+    """False where it refuses an empty line (help and version are typer's to print); it is given up then."""
+    try:
+        print(flush=True)
+    except OSError:
+        sys.stdout = None
+        return False
+    return True
 
 
 def say(text: str) -> None:

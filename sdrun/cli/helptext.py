@@ -28,8 +28,13 @@ def _format_help(self: Any, ctx: Any, formatter: Any) -> None:
     self.format_usage(ctx, formatter)
     self.format_help_text(ctx, formatter)
     for heading, rows in _sections(self, ctx).items():
-        with formatter.section(typer.style(heading, bold=not os.environ.get("NO_COLOR"))):
+        with formatter.section(typer.style(heading, bold=True) if _styled() else heading):
             formatter.write_dl(rows)
+
+
+def _styled() -> bool:
+    """Whether headings may stand out, where they go to a terminal at all."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _sections(command: Any, ctx: Any) -> dict[str, list[tuple[str, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sdrun.cli.console import Console, own_arguments, printable, stopped
+from sdrun.cli.console import Console, own_arguments, printable, stdout_takes_more, stopped, unwritable
 from sdrun.cli.helptext import WIDTH, speak_plainly
 from sdrun.cli.quickvalues import spare_adapters
 from sdrun.cli.verbs import PANELS, VERBS
@@ -66,7 +67,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from sdrun import __version__
 
-        print(f"sdrun {__version__}")
+        Console().result(f"sdrun {__version__}")
         raise typer.Exit
 
 
@@ -97,6 +98,30 @@ def main() -> int:
     console = Console(as_json="--json" in own)
     printable()
     try:
+        return _run(own, console)
+    except (BrokenPipeError, SystemExit) as end:
+        if not isinstance(end, BrokenPipeError) and not isinstance(end.__context__, BrokenPipeError):
+            raise  # else typer has made an exit with 1 of it
+        sys.stdout = None  # the reader went away; nothing is left to say to it
+        return 0
+    except Exception as error:  # the last line of defence: a defect is told as one, with how to see more
+        if isinstance(error, OSError) and not stdout_takes_more():
+            console.error(unwritable(error))
+            return UsageProblem.exit_code
+        if os.environ.get("SDRUN_TRACEBACK"):
+            raise
+        console.error(
+            SdrunError(
+                f"unexpected {type(error).__name__}: {error}",
+                "This is a defect in sdrun. Run again with SDRUN_TRACEBACK=1 and report what it prints.",
+            )
+        )
+        return 1
+
+
+def _run(own: list[str], console: Console) -> int:
+    """The exit code; raises what is no error of the user's."""
+    try:
         spare_adapters()
         speak_plainly()
         code = _program()(standalone_mode=False, prog_name="sdrun")
@@ -114,21 +139,6 @@ def main() -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         return stopped(own)
-    except BrokenPipeError:
-        sys.stdout = None  # the reader went away; nothing is left to say to it
-        return 0
-    except Exception as error:  # the last line of defence: a defect is told as one, with how to see more
-        import os
-
-        if os.environ.get("SDRUN_TRACEBACK"):
-            raise
-        console.error(
-            SdrunError(
-                f"unexpected {type(error).__name__}: {error}",
-                "This is a defect in sdrun. Run again with SDRUN_TRACEBACK=1 and report what it prints.",
-            )
-        )
-        return 1
 
 
 def _usage_remedy(own: list[str], error: typer.TyperException) -> str:

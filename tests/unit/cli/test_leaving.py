@@ -21,7 +21,9 @@ def test_what_is_buffered_or_registered_is_written(code: int) -> None:
 
 
 def test_modules_are_not_taken_apart() -> None:
-    done = ended("class Last:\n    def __del__(self): print('taken apart', flush=True)\nsys.kept = Last()\nleave(0)")
+    done = ended(
+        "import os\nclass Last:\n    def __del__(self, write=os.write): write(1, b'taken apart')\nkept = Last()\nleave(0)"
+    )
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -41,6 +43,16 @@ def test_a_profiler_gets_its_end(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "cProfile", "-o", str(tmp_path / "profile"), str(script)]
     subprocess.run(argv, check=True, capture_output=True)
     assert (tmp_path / "profile").stat().st_size
+
+
+def test_a_tool_of_sys_monitoring_gets_its_end() -> None:
+    tool = (  # as cProfile is one from Python 3.12 on; this Python may be older
+        "from types import SimpleNamespace\n"
+        "sys.monitoring = SimpleNamespace(get_tool=lambda tool: 'cProfile' if tool == 2 else None)\n"
+    )
+    last = "import os\nclass Last:\n    def __del__(self, write=os.write): write(1, b'taken apart')\nkept = Last()\n"
+    done = ended(f"{tool}{last}leave(0)")
+    assert (done.returncode, done.stdout) == (0, "taken apart")
 
 
 def test_streams_that_take_nothing_more() -> None:

@@ -1,8 +1,12 @@
 """The front of the program: help, version, usage errors, and what a defect looks like."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +39,60 @@ def test_every_verb_loads_and_has_help(verb: str) -> None:
     done = run(verb, "--help")
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
+
+
+def on_a_terminal(**environment: str) -> str:
+    """What `sdrun --help` says there."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-m", "sdrun", "--help"], {**os.environ, "TERM": "xterm", **environment})
+    text = b""
+    with suppress(OSError):  # how a terminal ends
+        while piece := os.read(terminal, 65536):
+            text += piece
+    os.close(terminal)
+    assert os.waitpid(pid, 0)[1] == 0
+    return text.decode()
+
+
+def test_headings_stand_out_on_a_terminal_that_is_to_be_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[1m" in on_a_terminal()
+    for variable, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        text = on_a_terminal(**{variable: value})
+        assert "Options:" in text
+        assert "\x1b" not in text
+
+
+UNWRITTEN = [["--version"], ["--help"], ["resolve", "--help"], ["fleet"], ["--show-completion", "bash"], ["targets", "--json"]]
+
+
+@pytest.mark.parametrize("arguments", UNWRITTEN)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_stdout_that_takes_nothing_is_told(arguments: list[str], unbuffered: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sdrun", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        ["sdrun: the result cannot be written to stdout: No space left on device", "  remedy: Send it elsewhere."],
+    )
+
+
+@pytest.mark.parametrize("arguments", UNWRITTEN[:3] + UNWRITTEN[4:])
+def test_a_reader_that_went_away_is_no_failure(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [sys.executable, "-m", "sdrun", *arguments]
+    done = subprocess.run(argv, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_help_is_plain_text_under_the_headings_of_the_options() -> None:
