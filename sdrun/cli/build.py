@@ -152,7 +152,9 @@ def write_profiles(built: Sequence[BuiltImage], file: Path, console: Console) ->
 def summary(image: BuiltImage) -> str:
     """One line about a finished image. Sizes in MB of 10^6 bytes, as docker shows them."""
     how = "unchanged" if image.cached else "built and proven"
-    sizes = f"{image.proof.transfer_bytes / 1e6:.1f} MB to pull, {image.proof.unpacked_bytes / 1e6:.1f} MB unpacked"
+    sizes = (
+        f"about {image.proof.transfer_bytes / 1e6:.0f} MB packed with gzip, {image.proof.unpacked_bytes / 1e6:.1f} MB unpacked"
+    )
     archs = ", ".join(str(arch.capability) for arch in image.awaits)
     waits = (
         f"; its libraries were pruned, so it counts as proven only after a recorded run on a GPU of {archs}" if archs else ""

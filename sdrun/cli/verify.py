@@ -54,7 +54,7 @@ def describe(target: Target, proof: Proof) -> str:
     """What was read, a line each."""
     code = [f"SASS {', '.join(map(str, target.sass))}"] if target.sass else []
     code += [f"PTX {', '.join(map(str, target.ptx))}"] if target.ptx else []
-    sizes = f"{proof.transfer_bytes / 1e6:.1f} MB to pull, {proof.unpacked_bytes / 1e6:.1f} MB unpacked"
+    sizes = f"about {proof.transfer_bytes / 1e6:.0f} MB packed with gzip, {proof.unpacked_bytes / 1e6:.1f} MB unpacked"
     held = f"{' and '.join(code)}, {target.fatbin_compression}" if code else "no GPU code"
     return (
         f"  code        {held}\n  min driver  {target.min_driver or '-'}\n  size        {sizes}\n  selftest    {proof.selftest}"
