@@ -14,8 +14,8 @@ from sdrun.core.header import Header
 from sdrun.core.model import ROLES, Model, ModelFiles
 from sdrun.errors import UsageProblem
 from sdrun.models.blobs import Blobs, digest_of
+from sdrun.models.locks import store_lock
 from sdrun.models.names import Names, StoredFile, StoredModel
-from sdrun.models.pull import store_lock
 from sdrun.models.store import part_of
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from sdrun.core.model import MadeBy, Model, ModelFile
 from sdrun.errors import VerificationFailed
 from sdrun.models.blobs import Blobs
+from sdrun.models.locks import store_lock
 from sdrun.models.names import Names, StoredFile, StoredModel
-from sdrun.models.pull import store_lock
 
 
 def make(model: Model, made_by: MadeBy, root: Path, say: Callable[[str], None]) -> StoredModel:

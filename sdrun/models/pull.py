@@ -15,6 +15,7 @@ from sdrun.core.size import size_text
 from sdrun.errors import NotEnoughMemory, UsageProblem, VerificationFailed
 from sdrun.models.blobs import Blobs
 from sdrun.models.hub import Hub, Later, Offer, offline, offline_refusal
+from sdrun.models.locks import filling, store_lock
 from sdrun.models.meter import Meter, Show
 from sdrun.models.names import Names, Pin, StoredFile, StoredModel, new_pin
 from sdrun.models.sidebyside import side_by_side
@@ -64,17 +65,24 @@ class Puller:
         NotEnoughMemory (`disk-full`), UsageProblem (`licence-not-accepted`), Interrupted.
         """
         wanted = {role: self._known(file) for role, file in model.files.items()}
+        self._to_fetch(model, wanted)  # a refusal comes before anything is made
+        with filling(self._root):
+            missing = self._to_fetch(model, wanted)
+            had = self._fetch(model, missing) if missing else {}
+            files = {role: had.get(file) or self._kept(file) for role, file in wanted.items()}
+            stored = StoredModel(model.name, model.family, model.quantisation, model.licence.name, MappingProxyType(files))
+            with store_lock(self._root):
+                self._names.put(stored)
+                self._record(model, files)
+        return stored
+
+    def _to_fetch(self, model: Model, wanted: Mapping[str, ModelFile]) -> dict[ModelFile, HubFile]:
+        """The files that are not there, and where they are from. Raises UsageProblem or VerificationFailed where there are some
+        and they may not be fetched."""
         missing = {file: source for file in wanted.values() if (source := file.from_hub) and not self._there(file)}
-        had: dict[ModelFile, StoredFile] = {}
         if missing:
             self._may_fetch(model)
-            had = self._fetch(model, missing)
-        files = {role: had.get(file) or self._kept(file) for role, file in wanted.items()}
-        stored = StoredModel(model.name, model.family, model.quantisation, model.licence.name, MappingProxyType(files))
-        with store_lock(self._root):
-            self._names.put(stored)
-            self._record(model, files)
-        return stored
+        return missing
 
     def _known(self, file: ModelFile) -> ModelFile:
         """The file with what an earlier download recorded of it, where the catalogue does not say."""
@@ -207,22 +215,3 @@ def _replaced(source: HubFile, has: str, pinned: str) -> VerificationFailed:
         "Its owner replaced it. Use another quantisation, or sdrun models pull --repin where the pin was recorded here.",
         id="hash-mismatch",
     )
-
-
-def store_lock(root: Path) -> _StoreLock:
-    """Held while names or pins change; never while something is fetched."""
-    return _StoreLock(root)
-
-
-class _StoreLock:
-    def __init__(self, root: Path) -> None:
-        from filelock import FileLock
-
-        (root / "locks").mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(root / "locks" / "store.lock")
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *fault: object) -> None:
-        self._lock.release()

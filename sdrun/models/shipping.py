@@ -8,8 +8,8 @@ from types import MappingProxyType
 from sdrun.core.model import Model, ModelFile
 from sdrun.errors import VerificationFailed
 from sdrun.models.blobs import Blobs, digest_of
+from sdrun.models.locks import store_lock
 from sdrun.models.names import Names, StoredFile, StoredModel
-from sdrun.models.pull import store_lock
 
 
 def take_in(model: Model, folder: Path, root: Path) -> StoredModel:

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -160,12 +160,13 @@ class Store:
 
     def remove(self, names: Sequence[str], unused: bool = False) -> int:
         """Forgets models and removes what only they referred to; `unused`: also everything else that no model refers to, and
-        unfinished downloads. The bytes that frees."""
+        unfinished downloads. The bytes that frees. Raises UsageProblem (`store-in-use`) where that is asked while something is
+        fetched."""
         from sdrun.models.blobs import Blobs
-        from sdrun.models.pull import store_lock
+        from sdrun.models.locks import nobody_filling, store_lock
 
         blobs, held = Blobs(self.root), self.names
-        with store_lock(self.root):
+        with nobody_filling(self.root) if unused else nullcontext(), store_lock(self.root):
             gone = {file.sha256 for name in names if (model := held.get(name)) for file in model.files.values()}
             for name in names:
                 held.remove(name)

@@ -128,6 +128,22 @@ def test_two_processes_fetch_once(hub: Hub, environ: dict[str, str], tmp_path: P
     check_whole(tmp_path)
 
 
+def test_what_no_model_refers_to_is_not_removed_under_a_pull(hub: Hub, environ: dict[str, str], tmp_path: Path) -> None:
+    hub.put(PATH, DATA)
+    over = threading.Event()
+    hub.script(PATH, Fault(cut=4 * TENTH, hold=over))
+    pulling = start(environ, "pull", NAME)
+    arrived(tmp_path, 4 * TENTH)
+    code, _, said = ended(start(environ, "rm", "--unused"))
+    assert (code, "another sdrun is fetching a model" in said) == (2, True)
+    assert partial_size(tmp_path) == 4 * TENTH
+    pulling.kill()
+    ended(pulling)
+    over.set()
+    assert ended(start(environ, "rm", "--unused"))[0] == 0, "the system takes the lock from a process that dies"
+    assert not list((tmp_path / "models/partial").iterdir())
+
+
 def test_a_proxy(hub: Hub, environ: dict[str, str], tmp_path: Path) -> None:
     hub.put(PATH, DATA)
     environ |= {"HF_ENDPOINT": "http://hub.invalid", "http_proxy": hub.url}
