@@ -49,8 +49,8 @@ Source = PypiSource | GitSource | PathSource
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A part of the engine's GPU code, or of all of the engine (`everywhere`), that no model of a picture needs. Before anything
-    is compiled `files` (globs below the source) are removed, then `patch` (a unified diff) is applied. `reason` says why nothing
+    """A part of the engine's GPU code, or of all of the engine (`everywhere`), that no model of a picture needs. Before it is
+    compiled `files` (globs below the source) are removed, then `patch` (a unified diff) is applied. `reason` says why nothing
     needs it, `instead` what happens where something asks for it all the same."""
 
     part: str

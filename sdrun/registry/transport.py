@@ -87,7 +87,8 @@ class Transport:
         self._trusted = trusted
         self._environ = environ
         self._plain_allowed = plain_allowed and not any(True for _ in folders(trusted, environ))
-        self._connect_s, self._answer_s = (CONNECT_S, ANSWER_S) if limit is None else (limit, limit)
+        self._connect_s: float = CONNECT_S if limit is None else limit
+        self._answer_s: float = ANSWER_S if limit is None else limit
         self._scheme = "https"
         self._open: dict[tuple[str, str], HTTPConnection] = {}
         self._spent: list[HTTPConnection] = []  # good for the answer that is being read, and for no other
