@@ -6,9 +6,9 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from gpuhost import HOST
 from PIL import Image
 
 from sdrun.catalog.selftest import pictures_dir, selftest
@@ -24,13 +24,6 @@ FELL_BACK = b"[INFO ] stable-diffusion.cpp:180  - No GPU device found, fallback 
 DRAWN = b"[INFO ] main.cpp:490  - 1/1 images saved\n"
 ABORTED = b"ggml-cuda/mmq.cuh:4242: fatal error\n"
 ON: dict[Backend, Wishes] = {"cpu": Wishes(gpu="none", allow_cpu=True), "cuda": Wishes()}
-HOST: dict[str, Any] = {
-    "schema": "sdrun.host/v1",
-    "platform": "linux/amd64",
-    "driver_version": "580.65.06",
-    "cuda_driver": "13.0",
-    "gpus": [{"index": 0, "uuid": "GPU-1", "name": "NVIDIA L4", "compute_capability": "8.9", "memory_mib": 24000, "mig": []}],
-}
 CUDA_LABELS = {
     "io.sdrun.target": "cu124-sm89",
     "io.sdrun.engine": "sdcpp-90e87bc",

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gpuhost import HOST
 
 from sdrun.errors import NotEnoughMemory
 from sdrun.launch.choosing import Fetching, Wishes
@@ -289,13 +290,7 @@ def test_the_log_of_a_failure_is_kept_and_named(work: Path, environment: dict[st
 def test_images_are_chosen_by_what_they_hold(cpu_image: LocalImage, work: Path, environment: dict[str, str]) -> None:
     """A host with a GPU is not given the cpu image unasked."""
     host = {
-        "schema": "sdrun.host/v1",
-        "platform": "linux/amd64",
-        "driver_version": "580.65.06",
-        "cuda_driver": "13.0",
-        "gpus": [
-            {"index": 0, "uuid": "GPU-1", "name": "NVIDIA L4", "compute_capability": "8.9", "memory_mib": 24000, "mig": []}
-        ],
+        **HOST,
         "runtime": {"name": "docker", "version": "28.5.2", "cdi_devices": ["nvidia.com/gpu=GPU-1"], "nvidia_runtime": False},
     }
     (work.parent / "host.json").write_text(json.dumps(host))

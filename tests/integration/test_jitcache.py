@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gpuhost import HOST
 from PIL import Image
 
 from sdrun.core.host import RuntimeFacts
@@ -25,14 +26,6 @@ from sdrun.launch.watch import Listener
 from sdrun.runtime.protocol import ContainerRuntime, ContainerSpec, Exit, LocalImage, Mount, OutputSink
 
 pytestmark = pytest.mark.integration
-GPU = {"index": 0, "uuid": "GPU-1", "name": "NVIDIA L4", "compute_capability": "8.9", "memory_mib": 24000, "mig": []}
-HOST = {
-    "schema": "sdrun.host/v1",
-    "platform": "linux/amd64",
-    "driver_version": "580.65.06",
-    "cuda_driver": "13.0",
-    "gpus": [GPU],
-}
 
 
 class Pretending:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gpuhost import HOST
 from PIL import Image
 
 from sdrun.core.host import RuntimeFacts
@@ -26,13 +27,6 @@ from sdrun.runtime.protocol import ContainerSpec, Exit, LocalImage
 ON_CPU = Wishes(gpu="none", allow_cpu=True)
 DRAWN = b"[INFO ] main.cpp:490  - 1/1 images saved\n"
 STARTED_GPU = b"ggml_cuda_init: found 1 CUDA devices:\n  Device 0: NVIDIA L4, compute capability 8.9, VMM: yes\n"
-HOST = {
-    "schema": "sdrun.host/v1",
-    "platform": "linux/amd64",
-    "driver_version": "580.65.06",
-    "cuda_driver": "13.0",
-    "gpus": [{"index": 0, "uuid": "GPU-1", "name": "NVIDIA L4", "compute_capability": "8.9", "memory_mib": 24000, "mig": []}],
-}
 CDI = RuntimeFacts("docker", "28.5.2", ("nvidia.com/gpu=GPU-1",))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from gpuhost import GPU, HOST
 
 from sdrun.core import jit
 from sdrun.core.capability import ComputeCapability
@@ -35,14 +36,6 @@ MIB = 1 << 20
 USUAL, GOOD_END = Wishes(), Exit(0, False, 1.0)
 STARTED = b"ggml_cuda_init: found 1 CUDA devices:\n  Device 0: NVIDIA L4, compute capability 8.9, VMM: yes\n"
 DRAWN = b"[INFO ] main.cpp:490  - 1/1 images saved\n"
-GPU = {"index": 0, "uuid": "GPU-1", "name": "NVIDIA L4", "compute_capability": "8.9", "memory_mib": 24000, "mig": []}
-HOST = {
-    "schema": "sdrun.host/v1",
-    "platform": "linux/amd64",
-    "driver_version": "580.65.06",
-    "cuda_driver": "13.0",
-    "gpus": [GPU],
-}
 ESTIMATE = "takes about 40 s longer"
 HERE = "what the driver compiled of it in an earlier run is here"
 

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from gpuhost import HOST
 
 from sdrun.core.host import RuntimeFacts
 from sdrun.errors import EngineFailed, Interrupted, RuntimeUnavailable, SdrunError, UsageProblem
@@ -29,13 +30,6 @@ from sdrun.runtime.protocol import ContainerSpec, Exit, LocalImage, OutputSink
 ON_CPU = Wishes(gpu="none", allow_cpu=True)
 LISTENING = b"[INFO ] main.cpp:148  - listening on: 0.0.0.0:1234\n"
 KILLED = Exit(137, False, 1.0)
-HOST = {
-    "schema": "sdrun.host/v1",
-    "platform": "linux/amd64",
-    "driver_version": "580.65.06",
-    "cuda_driver": "13.0",
-    "gpus": [{"index": 0, "uuid": "GPU-1", "name": "NVIDIA L4", "compute_capability": "8.9", "memory_mib": 24000, "mig": []}],
-}
 
 
 class _Answers(BaseHTTPRequestHandler):

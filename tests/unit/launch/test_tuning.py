@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from gpuhost import HOST as L4_HOST
 
 from sdrun.catalog.families import families
 from sdrun.catalog.selftest import pictures_dir, selftest
@@ -33,13 +34,7 @@ H100, L4 = ComputeCapability.parse("9.0"), ComputeCapability.parse("8.9")
 MODEL = ModelFiles("flux", MappingProxyType({}), None)
 REQUEST = Request("flux", "a fox")
 GPU = {"index": 0, "uuid": "GPU-1", "name": "NVIDIA H100", "compute_capability": "9.0", "memory_mib": 80000, "mig": []}
-HOST = {
-    "schema": "sdrun.host/v1",
-    "platform": "linux/amd64",
-    "driver_version": "580.65.06",
-    "cuda_driver": "13.0",
-    "gpus": [GPU],
-}
+HOST = {**L4_HOST, "gpus": [GPU]}
 
 
 def of(family: str | None) -> FileSet:
