@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from math import inf
 from pathlib import Path
 from types import MappingProxyType
 from typing import cast, get_args
@@ -39,15 +40,17 @@ def _setting(file: YamlFile, row: Fields, known: dict[str, Setting]) -> Setting:
     options = texts(row, "options")
     if not options:
         raise Malformed(row.key("options"), "is empty")
-    if bare := [word for word in options if not word.startswith("-")]:
-        raise Malformed(row.key("options"), f"{bare[0]} is no option")
+    implied_by = texts(row, "implied_by", optional=True)
+    for key, words in (("options", options), ("implied_by", implied_by)):
+        if bare := [word for word in words if not word.startswith("-")]:
+            raise Malformed(row.key(key), f"{bare[0]} is no option")
     held = texts(row, "families")
     if unknown := [family for family in held if families().find(family) is None]:
         raise Malformed(row.key("families"), f"{unknown[0]} is not in families.yaml")
     evidence: dict[ComputeCapability, Evidence] = {}
     for capability, found in each(file, row, "evidence", _EVIDENCE, lambda part: _evidence(file, part, evidence)):
         evidence[capability] = found
-    return Setting(name, row.text("title"), options, texts(row, "implied_by", optional=True), held, MappingProxyType(evidence))
+    return Setting(name, row.text("title"), options, implied_by, held, MappingProxyType(evidence))
 
 
 def _evidence(file: YamlFile, row: Fields, known: dict[ComputeCapability, Evidence]) -> tuple[ComputeCapability, Evidence]:
@@ -58,6 +61,8 @@ def _evidence(file: YamlFile, row: Fields, known: dict[ComputeCapability, Eviden
     if how not in get_args(How):
         raise Malformed(row.key("how"), f"must be one of {', '.join(get_args(How))}")
     faster, apart = _faster(file, row), row.find("apart", float)
+    if apart is not None and not 0 <= apart <= 255:
+        raise Malformed(row.key("apart"), "must be between 0 and 255")
     if how == "measured" and (faster is None or apart is None):
         raise Malformed(row.key("faster" if faster is None else "apart"), "is missing: it was measured")
     if how == "documented" and (faster is not None or apart is not None):
@@ -71,6 +76,6 @@ def _faster(file: YamlFile, row: Fields) -> tuple[float, float] | None:
         return None
     part = fields(file, value, row.key("faster"), ("least", "most"))
     least, most = part.get("least", float), part.get("most", float)
-    if not 1 < least <= most:
+    if not 1 < least <= most < inf:
         raise Malformed(part.key("least"), "must be more than 1 and not above `most`: what is not faster is no setting")
     return least, most

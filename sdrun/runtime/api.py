@@ -11,6 +11,7 @@ import json
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection, IncompleteRead
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ Query = Mapping[str, str | int | bool | None]
 
 
 class Refused(Exception):
-    """The daemon answered with an error: its HTTP status, its own words, and whether they were JSON, as they must be."""
+    """The daemon answered with an error, or pointed elsewhere: its HTTP status, its own words, and whether they were JSON, as
+    they must be."""
 
     def __init__(self, status: int, explanation: str, is_json: bool) -> None:
         super().__init__(explanation)
@@ -140,7 +142,7 @@ class Api:
         except BaseException:
             connection.close()
             raise
-        if stream.answer.status >= 400:
+        if stream.answer.status >= 300 and stream.answer.status != HTTPStatus.NOT_MODIFIED:  # started already
             raise _refused(stream)
         return stream
 

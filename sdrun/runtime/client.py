@@ -83,7 +83,7 @@ class ApiRuntime(ABC):
             try:
                 row = self._api.inspect_image(reference)
             except Refused as fault:
-                if fault.status == 404:
+                if fault.status in (404, 301):  # 301: the name is no clean path (`a//b`, `../x`), and no image has such a one
                     return None
                 raise
         with reading(self._endpoint):

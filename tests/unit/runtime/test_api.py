@@ -121,6 +121,27 @@ def test_an_error_has_its_status_and_words(tmp_path: Path, body: bytes, head: by
     assert (refused.value.status, refused.value.explanation, refused.value.is_json) == (409, said, is_json)
 
 
+def test_a_name_that_is_no_clean_path_is_no_images(tmp_path: Path) -> None:
+    def say(request: bytes, connection: socket.socket) -> None:
+        if b"GET /version " in request:
+            return answering(b'{"ApiVersion": "1.41", "Version": "20.10.24"}')(request, connection)
+        moved = b"Location: /v1.41/images/a/b/json\r\nContent-Type: text/html\r\n"
+        return answering(b'<a href="/v1.41/images/a/b/json">Moved Permanently</a>', "301 Moved Permanently", moved)(
+            request, connection
+        )
+
+    with serving(tmp_path / "s", say):
+        runtime = connect("docker", {"DOCKER_HOST": f"unix://{tmp_path / 's'}", "HOME": str(tmp_path)})
+        assert runtime.image("a//b") is None
+        with pytest.raises(RuntimeUnavailable, match="no container runtime"):
+            runtime.facts()
+
+
+def test_what_was_started_already_is_started(tmp_path: Path) -> None:
+    with serving(tmp_path / "s", answering(b"", "304 Not Modified", b"")) as (_, api):
+        api.start("abc")
+
+
 def test_an_empty_answer_is_none(tmp_path: Path) -> None:
     with serving(tmp_path / "s", answering(b"", "204 No Content", b"")) as (_, api):
         assert api.start("abc") is None  # type: ignore[func-returns-value]
