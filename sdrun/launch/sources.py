@@ -142,7 +142,8 @@ def check_layers(row: IndexImage | None, runtime: RuntimeFacts | None) -> None:
         raise RuntimeUnavailable(
             f"{runtime.name} {runtime.version} cannot read the layers of {row.image}, which are packed with zstd, and no other "
             "form of it is published",
-            f"Install {runtime.name} {version} or newer, or build the image here: sdrun build {row.target}",
+            f"Install {runtime.name} {version} or newer; or build the image here (sdrun build {row.target}), and name what it "
+            "prints with --image.",
             id="layers-unreadable",
         )
 

@@ -9,8 +9,10 @@ import pytest
 
 from sdrun.cli.main import main
 from sdrun.core.host import RuntimeFacts
+from sdrun.core.reference import Reference
 from sdrun.errors import RuntimeUnavailable
 from sdrun.launch.choosing import Chosen, Fetching, Wishes, choose
+from sdrun.launch.sources import Sources
 from sdrun.runtime.fake import FakeRuntime
 
 ZSTD, GZIP = f"registry.example/sdrun@sha256:{'a' * 64}", f"registry.example/sdrun@sha256:{'b' * 64}"
@@ -50,6 +52,17 @@ def test_where_there_is_no_other_form_nothing_is_pulled(fake_runtime: FakeRuntim
         chosen(fake_runtime, tmp_path, index(tmp_path, gzip=None))
     assert caught.value.id == "layers-unreadable"
     assert fake_runtime.local == []
+
+
+def test_an_image_built_here_is_taken_in_its_place_where_it_is_named(fake_runtime: FakeRuntime, tmp_path: Path) -> None:
+    """What the refusal advises: the index is not asked then."""
+    fake_runtime.reported = RuntimeFacts("docker", OLD)
+    (tmp_path / "host.json").write_text(json.dumps(HOST))
+    built = fake_runtime.local[0]
+    sources = Sources((Reference.parse("registry.example/sdrun"),))
+    wishes = Wishes(gpu="none", allow_cpu=True, image=built.tags[0], sources=sources)
+    made = choose(lambda: fake_runtime, wishes, Fetching(), {"SDRUN_HOST_FACTS": str(tmp_path / "host.json")})
+    assert made.local == built
 
 
 @pytest.mark.parametrize(("version", "reference"), [(OLD, GZIP), ("28.5.2", ZSTD)])

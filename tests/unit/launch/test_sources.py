@@ -129,4 +129,6 @@ def test_layers_that_a_runtime_cannot_read_are_told_before_the_pull(version: str
         check_layers(zstd, runtime)
     assert (caught.value.id, caught.value.exit_code) == ("layers-unreadable", 6)
     assert "docker 20.10.24+dfsg1 cannot read" in caught.value.message
-    assert caught.value.remedy == "Install docker 23.0 or newer, or build the image here: sdrun build cu124-sm89"
+    assert caught.value.remedy == (
+        "Install docker 23.0 or newer; or build the image here (sdrun build cu124-sm89), and name what it prints with --image."
+    )
