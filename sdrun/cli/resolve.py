@@ -90,7 +90,7 @@ def _index(console: Console, file: str | None) -> Index:
 
     if (sources := sources_of(console.settings())).references:
         return sources.index(console.note)
-    from sdrun.launch.choosing import local_index
+    from sdrun.launch.localimages import local_index
     from sdrun.runtime import connect
 
     index, notes = local_index(connect(console.settings().runtime))

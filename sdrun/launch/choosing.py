@@ -12,19 +12,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sdrun.catalog.runtimes import readable_here
-from sdrun.core.decode import Malformed
 from sdrun.core.host import HostFacts
-from sdrun.core.index import Index, IndexImage
-from sdrun.core.labels import CPU_LEVEL, ENGINE, TARGET, index_image_from_labels
+from sdrun.core.index import Index
+from sdrun.core.labels import CPU_LEVEL
 from sdrun.core.plan import Plan, Refusal
 from sdrun.core.policy import Build, Policy
 from sdrun.core.target import TargetId
 from sdrun.errors import RuntimeUnavailable, UsageProblem, VerificationFailed, from_refusal
 from sdrun.launch import jitcache
+from sdrun.launch.localimages import index_of_one, local_index, of_target
 from sdrun.launch.sources import Sources, as_announced, check_layers, local_copy, pulled, trusted
 from sdrun.runtime.protocol import ContainerRuntime, GpuRequest, LocalImage
-
-_TRIAL = "sdrun-trial:"  # a build under way, not proven yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +158,7 @@ def _index(runtime: ContainerRuntime, wishes: Wishes, fetching: Fetching) -> Ind
         for note in notes:
             fetching.say(note)
         return index
-    return _index_of_one(_named(runtime, wishes.image, wishes.sources, fetching), wishes.image)
+    return index_of_one(_named(runtime, wishes.image, wishes.sources, fetching), wishes.image)
 
 
 def _is_target(text: str) -> bool:
@@ -177,67 +175,14 @@ def _named(runtime: ContainerRuntime, reference: str, sources: Sources, fetching
     image = runtime.image(reference)
     if image is not None:
         return image
-    by_target = [i for i in runtime.images(TARGET) if i.tags and not _on_trial(i) and i.labels[TARGET] == reference]
-    if by_target:
-        return max(by_target, key=_standing)
+    if (image := of_target(runtime, reference)) is not None:
+        return image
     if not fetching.pull or reference.startswith("sha256:"):
         raise RuntimeUnavailable(
             f"the image {reference} is not on this machine", "Pull it, or build it: sdrun build TARGET", id="image-missing"
         )
     fetching.say(f"pulling {reference}")
     return runtime.pull(reference, fetching.progress)
-
-
-def _index_of_one(image: LocalImage, reference: str) -> Index:
-    try:
-        row = index_image_from_labels(image.labels, image.id, image.platform, image.size_bytes)
-    except Malformed as fault:
-        raise VerificationFailed(
-            f"{reference} is no engine image of sdrun: {fault}",
-            "Name an image that sdrun built, or leave --image out.",
-            id="image-differs",
-        ) from None
-    return Index(image.labels[ENGINE], (row,), published=False)
-
-
-def local_index(runtime: ContainerRuntime) -> tuple[Index, tuple[str, ...]]:
-    """The index of the engine images in the runtime's own store, and a note for each whose labels cannot be read. An image that
-    has lost its name to a newer build of itself, or has not got one yet, is no candidate; of several for one target there is
-    the one that `_standing` puts first."""
-    rows: dict[tuple[str, str], IndexImage] = {}
-    held: dict[tuple[str, str], LocalImage] = {}
-    notes: list[str] = []
-    engine = "none"
-    for image in runtime.images(TARGET):
-        if _on_trial(image):
-            continue
-        try:
-            row = index_image_from_labels(image.labels, image.id, image.platform, image.size_bytes)
-        except Malformed as fault:
-            notes.append(f"passing over {(image.tags or (image.id,))[0]}: {fault}")
-            continue
-        engine = image.labels[ENGINE] if engine == "none" else engine
-        key = (row.target, row.platform)
-        if key not in rows or _standing(image) > _standing(held[key]):
-            rows[key], held[key] = row, image
-    return Index(engine, tuple(rows.values()), published=False), tuple(notes)
-
-
-def _on_trial(image: LocalImage) -> bool:
-    """Whether an image has lost its name to a newer build of itself, or has not got one yet."""
-    return not image.digests and all(tag.startswith(_TRIAL) for tag in image.tags)
-
-
-def _standing(image: LocalImage) -> tuple[bool, int]:
-    """Of several images of one target the one with the highest is taken: one that has the tag which a build gives to it, then
-    one of the catalogue's engines, the newest first, before what was built on purpose to be another (`--engine-source`,
-    `--full`, `--pruned`), which is run where it is named."""
-    from sdrun.catalog.engines import engines
-
-    name = image.labels.get(ENGINE, "")
-    own = f":{name}-{image.labels[TARGET]}"
-    row = engines().get(name)
-    return any(tag.endswith(own) for tag in image.tags), row.epoch if row else -1
 
 
 def _present(

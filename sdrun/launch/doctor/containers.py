@@ -11,11 +11,11 @@ from sdrun.core.index import Index
 from sdrun.core.plan import Plan
 from sdrun.core.resolve import resolve
 from sdrun.errors import SdrunError
-from sdrun.launch.choosing import local_index
 from sdrun.launch.diagnosis import LogReader, diagnose, diagnose_runtime
 from sdrun.launch.doctor.check import Outcome, fail, failed_by, ok, skip, warn
 from sdrun.launch.doctor.surroundings import Surroundings, policy
 from sdrun.launch.jitcache import entry_of
+from sdrun.launch.localimages import local_index
 from sdrun.runtime.protocol import ContainerSpec, GpuRequest
 
 CDI_REMEDY = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"

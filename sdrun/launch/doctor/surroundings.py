@@ -18,7 +18,7 @@ from sdrun.core.plan import Plan, Refusal
 from sdrun.core.policy import Policy
 from sdrun.core.resolve import resolve
 from sdrun.errors import SdrunError
-from sdrun.launch.choosing import local_index
+from sdrun.launch.localimages import local_index
 from sdrun.runtime.protocol import ContainerRuntime, LocalImage
 
 T = TypeVar("T")

@@ -15,8 +15,9 @@ from PIL import Image
 from sdrun.core.host import RuntimeFacts
 from sdrun.core.labels import CPU_LEVEL, ENGINE
 from sdrun.errors import Interrupted, RuntimeUnavailable, SdrunError, UsageProblem, VerificationFailed
-from sdrun.launch.choosing import Fetching, Wishes, local_index
+from sdrun.launch.choosing import Fetching, Wishes
 from sdrun.launch.generate import Outcome, Prepared, command_line, generate, prepare
+from sdrun.launch.localimages import local_index
 from sdrun.launch.processor import missing_features
 from sdrun.launch.request import Request
 from sdrun.launch.runlog import KEPT, RunLog
