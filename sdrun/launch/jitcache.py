@@ -21,6 +21,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -149,7 +150,7 @@ def _hold(entry: Entry) -> int:
             entry.folder.parent.mkdir(parents=True, exist_ok=True)
             entry.folder.mkdir(mode=0o700, exist_ok=True)
             held = _locked(entry.folder, fcntl.LOCK_SH)
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):  # the latter: it was there to be made, and gone to be looked at
             if tries_left:
                 continue
             raise
@@ -184,10 +185,12 @@ def _locked(folder: Path, how: int) -> int | None:
 
 def _usable(entry: Entry) -> Kept:
     """How large the cache may get. Raises OSError where the container could not write it: it has the caller's id, and neither
-    further groups nor privileges, so that as root it is bound by permissions as well."""
-    info = entry.cache.stat()
-    if info.st_uid != os.geteuid() or info.st_mode & 0o700 != 0o700:
-        raise OSError(0, f"{entry.cache} is not yours to write (sudo rm -r {entry.folder})")
+    further groups nor privileges, so that as root it is bound by permissions as well. Nor may it be a link, or in a folder of
+    somebody else's, who could make it one: the container would write into whatever it leads to."""
+    for folder in (entry.folder, entry.cache):
+        info = folder.lstat()
+        if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o700 != 0o700:
+            raise OSError(0, f"{folder} is not yours to write (sudo rm -r {entry.folder})")
     free = shutil.disk_usage(entry.cache).free
     if free >= LEAST_FREE:
         return Kept(entry, min(jit.MAX_BYTES, _bytes(entry.cache) + free // 2))

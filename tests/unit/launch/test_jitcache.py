@@ -280,7 +280,7 @@ def test_what_is_no_entry_is_left_alone(root: Path, tmp_path: Path) -> None:
     (root / "notes").mkdir(parents=True)
     (root / "580.1-cc8.9-x").write_text("a file")
     (tmp_path / "elsewhere").mkdir()
-    link = root / f"580.1-cc8.9-{7:064x}"
+    link = root / f"580.1-cc8.9-{1 << 200:064x}"
     link.symlink_to(tmp_path / "elsewhere")
     (root / ".gone-123").mkdir()  # remains of a removal that was killed
     (root / ".gone-123" / "code").write_text("x")
@@ -360,6 +360,21 @@ def test_a_cache_of_another_user_is_not_used(root: Path) -> None:
     os.chown(entry.cache, 0, 0)
     entry.cache.chmod(0o500)
     assert "not yours to write" in unusable(entry)
+    entry.cache.chmod(0o700)
+    os.chown(entry.folder, 1234, 1234)  # whoever owns the folder around it can make a link of it at any time
+    assert "not yours to write" in unusable(entry)
+
+
+def test_a_cache_that_leads_elsewhere_is_not_used(root: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    linked, inside = Entry(root / "x", {}), Entry(root / "y", {})
+    root.mkdir(parents=True)
+    linked.folder.symlink_to(elsewhere, target_is_directory=True)
+    inside.folder.mkdir(mode=0o700)
+    inside.cache.symlink_to(elsewhere, target_is_directory=True)
+    for entry in (linked, inside):
+        assert "not yours to write" in unusable(entry)
 
 
 def usage(free: int) -> Callable[[Path], object]:
@@ -406,6 +421,21 @@ def test_a_printed_command_mounts_it_and_names_the_folder_to_make(root: Path) ->
     assert not root.exists()
     assert run().cache == cache
     assert command_line(prepared, runtime)[1] == ()
+
+
+def test_an_entry_removed_while_it_is_made_is_made_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = Entry(root / "x", {})
+    fill(entry)
+    real = Path.is_dir
+
+    def is_dir(self: Path) -> bool:  # what mkdir asks where something is there already
+        if self == entry.folder and self.exists():
+            shutil.rmtree(entry.folder)
+        return real(self)
+
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    with in_use(entry, pytest.fail) as kept:
+        assert kept is not None
 
 
 USE_AGAIN_AND_AGAIN = """
