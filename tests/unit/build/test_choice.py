@@ -37,6 +37,9 @@ def test_only_this_platform_is_built() -> None:
     assert [row.name for row in on_platform(both, "linux/arm64")] == ["cu130-sm90-arm64"]
     with pytest.raises(UsageProblem, match="cu130-sm110: built on linux/arm64 only, and this runtime is linux/amd64"):
         on_platform(rows("cu130-sm110"), "linux/amd64")
+    with pytest.raises(UsageProblem) as caught:
+        on_platform(rows("cu124-sm89"), "linux/arm64")
+    assert caught.value.remedy.endswith("or give images/targets.yaml a row of it for linux/arm64.")
 
 
 def test_another_toolchain() -> None:
