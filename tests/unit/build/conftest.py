@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import struct
 import tarfile
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from sdrun.catalog.engines import engines
 from sdrun.catalog.targets import targets
 from sdrun.core.engine import Engine
 from sdrun.core.target import Base, Target
+from sdrun.errors import BadConfiguration
+from sdrun.resources import images_dir
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 MakeElf = Callable[..., bytes]
@@ -36,6 +39,21 @@ def engine(target: Target) -> Engine:
 def base(target: Target) -> Base:
     """The base of the cpu row."""
     return targets().bases[target.base]
+
+
+@pytest.fixture
+def refused_engines(tmp_path: Path) -> Callable[[str, str, str], None]:
+    """Checks that engines.yaml, with `old` replaced by `new` once, is refused for `fault` and the line is named."""
+
+    def check(old: str, new: str, fault: str) -> None:
+        shutil.copytree(images_dir() / "patches", tmp_path / "patches")
+        text = (images_dir() / "engines.yaml").read_text(encoding="utf-8")
+        assert old in text
+        (tmp_path / "engines.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
+        with pytest.raises(BadConfiguration, match=rf"engines.yaml:\d+: .*{fault}"):
+            engines(tmp_path / "engines.yaml")
+
+    return check
 
 
 def elf(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from sdrun.catalog.families import families
 from sdrun.catalog.targets import targets
 from sdrun.core.labels import image_labels
 from sdrun.core.target import Target
-from sdrun.errors import BadConfiguration
 from sdrun.render.dockerfile import render
 from sdrun.resources import images_dir
 
@@ -146,13 +146,8 @@ def test_a_local_engine_is_not_patched(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_bad_rows(tmp_path: Path, old: str, new: str, fault: str) -> None:
-    shutil.copytree(images_dir() / "patches", tmp_path / "patches")
-    text = (images_dir() / "engines.yaml").read_text(encoding="utf-8")
-    assert old in text
-    (tmp_path / "engines.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
-    with pytest.raises(BadConfiguration, match=rf"engines.yaml:\d+: .*{fault}"):
-        engines(tmp_path / "engines.yaml")
+def test_bad_rows(refused_engines: Callable[[str, str, str], None], old: str, new: str, fault: str) -> None:
+    refused_engines(old, new, fault)
 
 
 def test_an_engine_may_leave_out_nothing(tmp_path: Path) -> None:
