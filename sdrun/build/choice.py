@@ -18,7 +18,8 @@ def on_platform(rows: Sequence[Target], platform: str) -> list[Target]:
         others = ", ".join(sorted({row.platform for row in rows}))
         raise UsageProblem(
             f"{', '.join(sorted({str(row.id) for row in rows}))}: built on {others} only, and this runtime is {platform}",
-            f"Build it on a machine of {others}, or in CI (sdrun matrix), or give images/targets.yaml a row of it for {platform}.",
+            f"Build it on a machine of {others}, or in CI (sdrun matrix), "
+            f"or give images/targets.yaml a row of it for {platform}.",
             id="other-platform",
         )
     return found
