@@ -2,10 +2,11 @@
 
     python bench/pruned_cublas.py --toolkit /usr/local/cuda --engine SD_CLI [--archs 90 --archs 90,90a --archs all] [--record]
 
-For each list of archs: libcublas_static.a and libcublasLt_static.a are pruned to it (`all`: not at all) and linked into one
-shared object with the entry points that the engine calls (images/engines.yaml). It takes the place of NVIDIA's own library for
-SD_CLI, which is linked dynamically to the same major release of CUDA and then draws with the model shapes in four ways; exit
-codes and what it said are recorded. Needs a GPU, nvprune, cuobjdump, g++ and the toolkit's static libraries, and no Docker.
+For each list of archs templates/link-cublas.sh prunes the static libraries to it (`all`: not at all) and links one shared
+object with the entry points that the engine calls (images/engines.yaml), as for an image. Here it takes the place of NVIDIA's
+own library for SD_CLI, which is linked dynamically to the same major release of CUDA and then draws with the model shapes in
+four ways; exit codes and what it said are recorded. Needs a GPU, nvprune, cuobjdump, g++ and the toolkit's static libraries,
+and no Docker.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +26,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 import record  # noqa: E402
 
 from sdrun.catalog.engines import engines  # noqa: E402
+from sdrun.core.engine import Engine  # noqa: E402
 
 WEIGHTS = ROOT / "models" / "shapes" / "weights"
 DRAW = (
@@ -37,9 +38,9 @@ WAYS = {"q4_0": (), "f16": ("--type", "f16"), "f32": ("--type", "f32"), "f16 fla
 SECTIONS = (".text", ".rodata", ".data", ".ldata", ".nv_fatbin", ".cask_resource")
 
 
-def run(*argv: str | Path, cwd: Path | None = None) -> str:
+def run(*argv: str | Path) -> str:
     """Its standard output; a failure ends the measurement."""
-    done = subprocess.run([str(word) for word in argv], cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{argv[0]} ended with {done.returncode}: {done.stderr[-600:]}")
     return done.stdout
@@ -50,28 +51,13 @@ def archs_of(library: Path) -> dict[str, int]:
     return dict(sorted(collections.Counter(re.findall(r"sm_(\w+)\.cubin", run("cuobjdump", "--list-elf", library))).items()))
 
 
-def link(libraries: Path, archs: str, folder: Path, major: str, calls: Sequence[str]) -> dict[str, object]:
-    """libcublas.so.MAJOR in `folder`, and what is in it."""
-    chosen = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs.split(",")]
-    parts = []
-    for name in ("cublas", "cublasLt"):
-        part = libraries / f"lib{name}_static.a"
-        if archs != "all":
-            part = folder / f"lib{name}.a"
-            run("nvprune", *chosen, "-o", part, libraries / f"lib{name}_static.a")
-        parts.append(part)
-    exports = folder / "exports.map"
-    exports.write_text(f"libcublas.so.{major} {{ global: {'; '.join(calls)}; local: *; }};\n", encoding="utf-8")
-    made = folder / f"libcublas.so.{major}"
-    run(
-        *("g++", "-shared", "-fPIC", "-s", "-o", made, f"-Wl,-soname,{made.name}", f"-Wl,--version-script={exports}"),
-        *(f"-Wl,-u,{name}" for name in calls),
-        *("-Wl,--gc-sections", "-Wl,-z,defs", *parts, libraries / "libculibos.a"),
-        *(f"-L{libraries}", "-lcudart", "-lpthread", "-ldl", "-lrt"),
-    )
+def link(toolkit: Path, archs: str, made: Path, engine: Engine) -> dict[str, object]:
+    """The library at `made`, linked as images have it, and what is in it."""
+    kept = () if archs == "all" else ("--keep", *archs.split(","))
+    words = ("--libraries", *engine.cublas_libraries, "--entry-points", *engine.cublas_entry_points, *kept)
+    run("sh", ROOT / "templates" / "link-cublas.sh", toolkit, made, *words)
     sizes = dict(re.findall(r"(\.\w+)\s+PROGBITS\s+\w+\s+\w+\s+(\w+)", run("readelf", "-SW", made)))
     return {
-        "archives": {name: archs_of(part) for name, part in zip(("cublas", "cublasLt"), parts, strict=True)},
         "linked": archs_of(made),
         "bytes": made.stat().st_size,
         "section_bytes": {name: int(sizes[name], 16) for name in SECTIONS if name in sizes},
@@ -116,15 +102,14 @@ def main() -> None:
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     os.environ["PATH"] += f":{options.toolkit / 'bin'}"
-    libraries = options.toolkit / "lib64"
-    (calls, *_) = (engine.cublas_entry_points for engine in engines().values())
+    (engine, *_) = engines().values()
     release = re.search(r"release (\d+)\.(\d+)", run("nvcc", "--version"))
     if release is None:
         sys.exit("nvcc does not say its release")
     figures: dict[str, object] = {"toolkit": ".".join(release.groups()), "engine": options.engine.name}
     for archs in options.archs or ("90", "90,90a", "all"):
         with tempfile.TemporaryDirectory() as name:
-            found = link(libraries, archs, Path(name), release[1], calls)
+            found = link(options.toolkit, archs, Path(name) / f"libcublas.so.{release[1]}", engine)
             figures[archs] = {**found, "runs": draw(options.engine.resolve(), Path(name))}
         print(archs, figures[archs], flush=True)
     if options.record:

@@ -28,8 +28,7 @@ def push_forms(
     lap: Callable[[str], None] = lambda name: None,
 ) -> tuple[Manifest, int]:
     """Pushes every form, the one that an index names last, for its manifest names the other; that manifest, and the bytes that
-    were sent for all. Compressed layers are written into `folder`; `told` hears of
-    bytes that were sent, `lap` of each step."""
+    were sent for all. Compressed layers are written into `folder`; `told` hears of bytes that were sent, `lap` of each step."""
     gzip: tuple[str, int] | None = None
     sent = 0
     for form in reversed(forms):

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import cast, get_args
 
 from sdrun.catalog.families import families
-from sdrun.catalog.rows import each, fields, texts
+from sdrun.catalog.rows import each, fields, one_of, texts
 from sdrun.catalog.yamlfile import YamlFile
 from sdrun.core.capability import ComputeCapability
 from sdrun.core.decode import Fields, Malformed
@@ -57,9 +57,7 @@ def _evidence(file: YamlFile, row: Fields, known: dict[ComputeCapability, Eviden
     capability = row.parse("capability", ComputeCapability.parse)
     if capability in known:
         raise Malformed(row.key("capability"), f"{capability} stands here a second time")
-    how = row.get("how", str)
-    if how not in get_args(How):
-        raise Malformed(row.key("how"), f"must be one of {', '.join(get_args(How))}")
+    how = one_of(row, "how", get_args(How))
     faster, apart = _faster(file, row), row.find("apart", float)
     if apart is not None and not 0 <= apart <= 255:
         raise Malformed(row.key("apart"), "must be between 0 and 255")
